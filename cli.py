@@ -1,0 +1,5 @@
+"""The `valueshift` command."""
+
+
+def main() -> None:
+    """Run the command."""

@@ -1,0 +1,93 @@
+"""Content digests, so that the same work is recognised and not done twice."""
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import ValueshiftError
+
+_CHUNK = 1 << 20
+_UNHASHED_CONFIG_KEYS = {"transformers_version", "_name_or_path", "name_or_path", "_commit_hash"}
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_VOCABULARY_SUFFIXES = (".model", ".vocab", ".txt", ".bpe")
+_WEIGHT_SUFFIXES = (".bin", ".pt", ".pth")
+
+
+def digest(inputs: Any) -> str:
+    """First 16 hex digits of SHA-256 over the sorted-key JSON of `inputs`."""
+    text = json.dumps(inputs, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hex digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def text_digest(lines: Iterable[str]) -> str:
+    """First 16 hex digits of SHA-256 over lines of text, order included."""
+    whole = hashlib.sha256()
+    for line in lines:
+        whole.update(line.encode() + b"\n")
+    return whole.hexdigest()[:16]
+
+
+def _tensor_hashes(path: Path) -> dict[str, str]:
+    """SHA-256 per tensor of a safetensors file: name, dtype and shape are hashed with the bytes."""
+    with path.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        header: Mapping[str, Any] = json.loads(stream.read(length))
+        start = 8 + length
+        hashes = {}
+        for name in sorted(header.keys() - {"__metadata__"}):
+            entry = header[name]
+            begin, end = entry["data_offsets"]
+            tensor = hashlib.sha256(f"{name}|{entry['dtype']}|{entry['shape']}|".encode())
+            stream.seek(start + begin)
+            remaining = end - begin
+            while remaining:
+                block = stream.read(min(_CHUNK, remaining))
+                if not block:
+                    raise ValueshiftError(f"{path} is truncated at tensor '{name}'; copy or download it again")
+                tensor.update(block)
+                remaining -= len(block)
+            hashes[name] = tensor.hexdigest()
+    return hashes
+
+
+def _stable_config(path: Path) -> dict[str, Any]:
+    config = json.loads(path.read_text(encoding="utf-8"))
+    return {key: value for key, value in config.items() if key not in _UNHASHED_CONFIG_KEYS}
+
+
+def model_digest(folder: Path) -> str:
+    """Digest of a checkpoint folder: its tensors, tokenizer files and configuration, or those of an adapter.
+
+    The layout does not matter (one safetensors file or shards); paths and library versions in the configuration are
+    left out. Weights in other formats enter by their bytes.
+
+    Raises:
+        ValueshiftError: the folder holds no configuration or no weights.
+    """
+    configs = [folder / name for name in ("config.json", "adapter_config.json") if (folder / name).is_file()]
+    if not configs:
+        raise ValueshiftError(f"{folder} is no model: it has no config.json; give a checkpoint folder or a hub name")
+    tensors: dict[str, str] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        tensors |= _tensor_hashes(file)
+    if not tensors:
+        tensors = {file.name: file_sha256(file) for file in sorted(folder.iterdir()) if file.suffix in _WEIGHT_SUFFIXES}
+    if not tensors:
+        raise ValueshiftError(f"{folder} is no model: it has no weights (*.safetensors or *.bin)")
+    vocabulary = {
+        file.name: file_sha256(file)
+        for file in sorted(folder.iterdir())
+        if file.name in _TOKENIZER_FILES or file.suffix in _VOCABULARY_SUFFIXES
+    }
+    return digest(
+        {"tensors": tensors, "tokenizer": vocabulary, "config": {file.name: _stable_config(file) for file in configs}}
+    )

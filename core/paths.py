@@ -1,0 +1,53 @@
+"""Where things live. Every environment variable of the project is read here and listed in docs/configuration.md."""
+
+import os
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent.parent
+TASKS = PACKAGE / "tasks"
+
+
+def runs_root(output: str | Path | None = None) -> Path:
+    """Folder of run records: `output`, else `VALUESHIFT_RUNS`, else `./runs`."""
+    return Path(output or os.environ.get("VALUESHIFT_RUNS") or "runs")
+
+
+def cache_root() -> Path:
+    """Folder of imported data: `VALUESHIFT_CACHE`, else the platform's cache folder."""
+    if chosen := os.environ.get("VALUESHIFT_CACHE"):
+        return Path(chosen)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("valueshift")
+
+
+def hook_enabled() -> bool:
+    """False when `VALUESHIFT_HOOK` is `off`: lm-eval is then left exactly as it is installed."""
+    return os.environ.get("VALUESHIFT_HOOK", "").lower() != "off"
+
+
+def tracking_enabled() -> bool:
+    """Whether plain `lm_eval` runs are tracked: `MLFLOW_TRACKING_URI` is set and `VALUESHIFT_TRACKING` is not `off`."""
+    wanted = os.environ.get("VALUESHIFT_TRACKING", "").lower() != "off"
+    return wanted and bool(os.environ.get("MLFLOW_TRACKING_URI"))
+
+
+def base_run() -> Path | None:
+    """`VALUESHIFT_BASE`: the record or lm-eval results folder that tracked `lm_eval` runs are compared with."""
+    chosen = os.environ.get("VALUESHIFT_BASE")
+    return Path(chosen) if chosen else None
+
+
+def mlflow_uri(root: Path) -> str:
+    """`MLFLOW_TRACKING_URI`, else SQLite in the runs root."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root / 'mlflow.db').resolve()}"
+
+
+def mlflow_experiment() -> str:
+    """`MLFLOW_EXPERIMENT_NAME`, else `valueshift`."""
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "valueshift"
+
+
+def mlflow_run_id() -> str | None:
+    """`MLFLOW_RUN_ID`: an existing run to publish into, as MLflow itself understands it."""
+    return os.environ.get("MLFLOW_RUN_ID") or None

@@ -1,0 +1,1 @@
+"""How a checkpoint is made: corpora, span corruption, training, the toy community."""
