@@ -1,5 +1,253 @@
-"""The `valueshift` command."""
+"""The `valueshift` command: one short function a command; the work is done in the rooms, imported when a command runs."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .core.errors import ValueshiftError
+
+app = typer.Typer(
+    name="valueshift",
+    help="Ask language models the World Values Survey in their own languages, and see what shifts.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+toy_app = typer.Typer(help="The toy community: small checkpoints whose values are planted.", no_args_is_help=True)
+tasks_app = typer.Typer(help="The lm-eval tasks.", no_args_is_help=True)
+probes_app = typer.Typer(help="Probe sets: import a release, check a wording.", no_args_is_help=True)
+survey_app = typer.Typer(help="What people answered.", no_args_is_help=True)
+app.add_typer(toy_app, name="toy")
+app.add_typer(tasks_app, name="tasks")
+app.add_typer(probes_app, name="probes")
+app.add_typer(survey_app, name="survey")
+
+Output = Annotated[Path | None, typer.Option(help="Folder of run records; else VALUESHIFT_RUNS, else ./runs.")]
+Languages = Annotated[str | None, typer.Option(help="Comma-separated codes, such as de,fa; else all there are.")]
 
 
 def main() -> None:
-    """Run the command."""
+    """Run the command; bad input ends with one sentence and status 2."""
+    try:
+        app()
+    except ValueshiftError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+
+
+def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 100, highlight=False).print(table)
+
+
+def _publish(root: Path, *records: Path) -> None:
+    """Send records to MLflow; where it does not answer, say how to send them later."""
+    from .tracking.client import ServerAwayError
+    from .tracking.publish import publish
+
+    for record in records:
+        try:
+            print(f"MLflow: {publish(record, root).where}")
+        except ServerAwayError as error:
+            sys.stderr.write(f"warning: {error}\n")
+
+
+@toy_app.command("build")
+def toy_build(
+    output: Annotated[Path, typer.Option(help="Folder to make.")] = Path("toy"),
+    languages: Annotated[str, typer.Option(help="Comma-separated codes.")] = "de,fa",
+    seed: Annotated[int, typer.Option(help="Of the planted values and the training.")] = 0,
+) -> None:
+    """Train two toy checkpoints with planted values, to check the whole chain against a known truth."""
+    from .core.languages import parse_languages
+    from .core.probes import probe_set
+    from .finetune.toy import build_toy
+
+    build_toy(output, languages=parse_languages(languages, probe_set("wvs").languages), seed=seed)
+    print(f"Toy community: {output} (base, moved, corpus, truth.csv)")
+    print(f"Next: valueshift probe {output}/base --languages {languages}")
+
+
+@app.command()
+def probe(
+    model: Annotated[str, typer.Argument(help="Checkpoint folder or hub name.")],
+    languages: Languages = None,
+    probe_set: Annotated[str, typer.Option(help="wvs, wvs_arora or hofstede_arora.")] = "wvs",
+    output: Output = None,
+    batch_size: Annotated[str, typer.Option(help="Probes in a batch, or auto.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; else a GPU where there is one.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32 or bfloat16; else float32 on CPU, bfloat16 on GPU.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Revision of a hub model.")] = None,
+    trust_remote_code: Annotated[bool, typer.Option(help="Run model code from the hub.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first questions of each language.")] = None,
+) -> None:
+    """Ask a model the survey, write the run record, and publish it to MLflow."""
+    from .core.languages import parse_languages
+    from .core.paths import runs_root
+    from .core.probes import probe_set as find_probe_set
+    from .harness_ext.probing import Asking, ask, parse_batch_size
+    from .harness_ext.results import write_probe_record
+
+    root = runs_root(output)
+    asked = find_probe_set(probe_set)
+    chosen = parse_languages(languages, asked.languages)
+    how = Asking(parse_batch_size(batch_size), device, dtype, revision, trust_remote_code, limit)
+    run = ask(model, asked, chosen, root, how)
+    record = write_probe_record(root, run)
+    rows = [
+        [
+            language,
+            f"{len(found)}",
+            f"{found['p_first'].mean():.3f}",
+            f"{100 * (found['answer'] == 'first').mean():.1f} %",
+        ]
+        for language, found in run.scores.groupby("language", sort=False)
+    ]
+    _table(f"{model}: {probe_set}", ["language", "questions", "mean p_first", "answered first"], rows)
+    print(f"Record: {record}")
+    _publish(root, record)
+    print(f"Next: probe a second checkpoint, then: valueshift compare {record} SECOND_RECORD")
+
+
+@app.command()
+def compare(
+    base: Annotated[str, typer.Argument(help="Probe record, lm-eval results folder, or checkpoint.")],
+    tuned: Annotated[list[str], typer.Argument(help="One or more of the same.")],
+    languages: Languages = None,
+    probe_set: Annotated[str, typer.Option(help="Probe set, where checkpoints are given.")] = "wvs",
+    output: Output = None,
+) -> None:
+    """Which answers shifted between two models, per language and category, with intervals."""
+    from .core.paths import runs_root
+    from .harness_ext.comparison import compare as compare_runs
+    from .harness_ext.probing import run_of
+
+    root = runs_root(output)
+    base_run = run_of(base, probe_set, languages, root)
+    for name in tuned:
+        record, tables = compare_runs(base_run, run_of(name, probe_set, languages, root), root)
+        _print_comparison(base, name, tables)
+        print(f"Record: {record} (tables kept, kept_cat, flipped)")
+        _publish(root, record)
+    print(f"Next: valueshift ui --output {root}")
+
+
+def _print_comparison(base: str, tuned: str, tables: dict[str, Any]) -> None:
+    kept, flips = tables["kept"], tables["flipped"]
+    _table(
+        f"Unchanged answers: {base} -> {tuned}",
+        ["language", "unchanged", "95% interval", "n", "ties", "dropped"],
+        [
+            [row.language, f"{100 * row.unchanged:.1f} %", f"{100 * row.low:.1f} - {100 * row.high:.1f}"]
+            + [str(row.n), str(row.ties), str(row.dropped)]
+            if not row.reason
+            else [row.language, row.reason, "", str(row.n), str(row.ties), str(row.dropped)]
+            for row in kept.itertuples()
+        ],
+    )
+    largest = flips.assign(by=(flips["p_first_tuned"] - flips["p_first_base"]).abs()).nlargest(10, "by")
+    _table(
+        f"Answers that flipped: {len(flips)}, the largest ten",
+        ["question", "language", "answer", "p_first"],
+        [
+            [row.question, row.language, f"{row.answer_base} -> {row.answer_tuned}"]
+            + [f"{row.p_first_base:.2f} -> {row.p_first_tuned:.2f}"]
+            for row in largest.itertuples()
+        ],
+    )
+
+
+@app.command()
+def publish(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Records or lm-eval results folders; else all records of the runs root.")
+    ] = None,
+    output: Output = None,
+) -> None:
+    """Send to MLflow what it does not have yet; again changes nothing."""
+    from .core.paths import runs_root
+    from .harness_ext.results import read_probe_runs, write_probe_record
+    from .tracking.publish import publish_missing
+
+    root = runs_root(output)
+    for path in paths or []:
+        if not (path / "record.json").is_file():
+            for run in read_probe_runs(path):
+                print(f"Record: {write_probe_record(root, run)}")
+    if paths:
+        given = [path for path in paths if (path / "record.json").is_file()]
+        _publish(root, *given)
+    sent = publish_missing(root)
+    print(f"Sent {len(sent)} records that MLflow did not have." if sent else "MLflow has all records.")
+    for found in sent:
+        print(f"  {found.record}: {found.where}")
+    print(f"Next: valueshift ui --output {root}")
+
+
+@app.command()
+def ui(
+    output: Output = None,
+    port: Annotated[int, typer.Option(help="On this machine only.")] = 5000,
+) -> None:
+    """Open the MLflow store of the runs root in a browser."""
+    from .core.paths import runs_root
+    from .tracking.ui import serve
+
+    serve(runs_root(output), port)
+
+
+@tasks_app.command("path")
+def tasks_path() -> None:
+    """Print the folder of task files, for `lm_eval --include_path` where the hook is off."""
+    from .core.paths import TASKS
+
+    print(TASKS)
+
+
+@probes_app.command("import")
+def probes_import(
+    path: Annotated[Path | None, typer.Argument(help="The release's probes.zip, or the folder it unpacks to.")] = None,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Download the release once, checked against its SHA-256.")
+    ] = False,
+) -> None:
+    """Import the probe release of Arora et al. (2023) as the probe sets wvs_arora and hofstede_arora."""
+    from .core.probe_import import fetch_release, import_release
+    from .core.probes import imported_folder
+
+    if (path is None) == (not fetch):
+        raise ValueshiftError("give either the PATH of your copy of the release, or --fetch")
+    report = import_release(fetch_release() if path is None else path)
+    _table(
+        "Imported probes",
+        ["probe set", "language", "kept", "left out", "mended"],
+        [
+            [done.probe_set, done.language, str(done.kept)]
+            + ["; ".join(f"{len(rows)}: {reason}" for reason, rows in done.left_out.items())]
+            + ["; ".join(f"{count} {what}" for what, count in done.mended.items() if count)]
+            for done in report
+        ],
+    )
+    print(f"Probe sets: {imported_folder('wvs_arora').parent.parent}")
+    print("Next: lm_eval --tasks wvs_arora_de --model hf --model_args pretrained=MODEL")
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder to make.")] = Path("demo"),
+) -> None:
+    """The main job in a few minutes: toy community, lm_eval on two checkpoints, comparison, MLflow."""
+    from .experiments.demo import run_demo
+
+    run_demo(output)

@@ -242,4 +242,6 @@ def probe_set(name: str) -> ProbeSet:
             f"probe set {name} is not on this machine: run `valueshift probes import PATH` with your copy of the "
             f"release, or `valueshift probes import --fetch` to download it once"
         )
-    raise ValueshiftError(f"unknown probe set '{name}'; packaged is wvs, the known releases are wvs_arora and hofstede_arora")
+    raise ValueshiftError(
+        f"unknown probe set '{name}'; packaged is wvs, the known releases are wvs_arora and hofstede_arora"
+    )

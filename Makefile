@@ -1,0 +1,49 @@
+# `make demo` and `make test` set up everything on a fresh machine: Python 3.11+, make and a C compiler are enough.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check
+TF4 = .tf4
+
+.PHONY: demo test test-slow test-tf4 lint install clean
+
+# The installed package is a copy, never the checkout: an import that only works here cannot pass.
+install: $(BIN)/.dependencies
+	@rm -rf build
+	$(PIP) install --quiet --no-deps --force-reinstall .
+	@rm -rf build
+
+$(BIN)/.dependencies: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade pip
+	$(PIP) install --quiet --constraint constraints.txt torch
+	$(PIP) install --quiet --constraint constraints.txt '.[test]'
+	@rm -rf build
+	touch $@
+
+demo: install
+	$(BIN)/valueshift demo --output demo
+
+test: install
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not real_shape" tests
+
+test-slow: install
+	$(BIN)/python -m pytest -m "slow or real_shape" tests
+
+# The newest transformers 4 that lm-eval accepts, laid over the environment: the numbers have to be the same under both.
+$(TF4)/.installed: constraints.txt
+	$(PIP) install --quiet --no-deps --target $(TF4) transformers==4.57.6 'huggingface_hub<1' 'tokenizers<0.23' 'datasets<4.6'
+	touch $@
+
+test-tf4: install $(TF4)/.installed
+	PYTHONPATH=$(TF4) $(BIN)/python -m pytest -m "not slow and not real_shape" tests/test_harness.py tests/test_models.py tests/test_scoring.py
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m mypy -p valueshift
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf build dist *.egg-info $(VENV) $(TF4)

@@ -1,0 +1,1 @@
+"""Many runs: the demo, and the grid of the paper."""

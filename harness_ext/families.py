@@ -1,0 +1,192 @@
+"""Which model is asked: its family decides the format, its identity the cache keys.
+
+The harness hands a task no model. `asking(lm)` (set by the hook around `lm_eval.evaluate`) tells it; without the hook the
+task reads `pretrained` from the metadata that `simple_evaluate` and the command line make of `model_args`.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.digests import digest, model_digest
+from ..core.errors import ValueshiftError
+from .formats import FORMATS, Format
+
+log = logging.getLogger(__name__)
+
+_HOW = "pass the format: --metadata format=encoder-decoder, causal or masked"
+_current: ContextVar[Any] = ContextVar("valueshift_lm", default=None)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The model that a task is about to ask."""
+
+    format: Format
+    name: str
+    """Path or hub name as the user gave it."""
+    digest: str
+    """Content digest of a checkpoint, or of the arguments where the weights cannot be seen."""
+    tokenizer: Any = None
+    rows: int | None = None
+    """Rows of the input embedding, where known."""
+    dtype: str = "unknown"
+
+
+@contextmanager
+def asking(lm: Any) -> Iterator[None]:
+    """While active, tasks built or run in this context ask `lm` (a harness `LM`, possibly inside its `CachingLM`)."""
+    token = _current.set(getattr(lm, "lm", lm))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def family(config: Any) -> Format:
+    """The format for a Hugging Face configuration.
+
+    Raises:
+        ValueshiftError: nothing in it tells the family.
+    """
+    architectures = tuple(getattr(config, "architectures", None) or ())
+    if getattr(config, "is_encoder_decoder", False):
+        return "encoder-decoder"
+    if any(name.endswith("ForMaskedLM") for name in architectures):
+        return "masked"
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+
+    causal = type(config) in AutoModelForCausalLM._model_mapping
+    masked = type(config) in AutoModelForMaskedLM._model_mapping
+    if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures) or (causal and not masked):
+        return "causal"
+    if masked and not causal:
+        return "masked"
+    raise ValueshiftError(f"cannot tell the family of {config.model_type} with architectures {architectures}; {_HOW}")
+
+
+def current(metadata: Mapping[str, Any]) -> Asked:
+    """The model being asked: the active one, else the one that `metadata` names.
+
+    Raises:
+        ValueshiftError: neither tells, or the family cannot be asked this way.
+    """
+    stated = metadata.get("format")
+    if stated is not None and stated not in FORMATS:
+        raise ValueshiftError(f"unknown format '{stated}' in the metadata; {_HOW}")
+    lm = _current.get()
+    if lm is not None:
+        return _from_lm(lm, stated)
+    return _from_metadata(metadata, stated)
+
+
+def _from_lm(lm: Any, stated: Format | None) -> Asked:
+    kind = stated or getattr(lm, "cloze_format", None) or _family_of_lm(lm)
+    model = getattr(lm, "model", None)
+    embedding = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    pretrained = getattr(lm, "pretrained", None)
+    arguments = {
+        name: str(value)
+        for name in ("revision", "peft", "delta", "subfolder", "model", "base_url")
+        if isinstance(value := getattr(lm, name, None), str) and value
+    }
+    return Asked(
+        format=kind,
+        name=pretrained if isinstance(pretrained, str) else arguments.get("model") or type(lm).__name__,
+        digest=_digest(pretrained, arguments, model),
+        tokenizer=getattr(lm, "tokenizer", None),
+        rows=embedding.weight.shape[0] if embedding is not None else None,
+        dtype=str(getattr(model, "dtype", "unknown")).removeprefix("torch."),
+    )
+
+
+def _family_of_lm(lm: Any) -> Format:
+    config = getattr(getattr(lm, "model", None), "config", None) or getattr(lm, "config", None)
+    backend = getattr(lm, "backend", None)
+    if backend == "seq2seq":
+        return "encoder-decoder"
+    if hasattr(config, "model_type"):
+        found = family(config)
+        if found == "masked":
+            raise ValueshiftError(
+                f"{config.model_type} is a masked model; --model hf would score it as a left-to-right one: "
+                f"use --model hf-mlm"
+            )
+        return found
+    if backend == "causal":
+        return "causal"
+    raise ValueshiftError(f"cannot tell the family of {type(lm).__name__}; {_HOW}")
+
+
+def _from_metadata(metadata: Mapping[str, Any], stated: Format | None) -> Asked:
+    name = metadata.get("pretrained") or metadata.get("model")
+    if not isinstance(name, str):
+        raise ValueshiftError(
+            "this task cannot see which model it asks; "
+            f"call lm_eval.simple_evaluate with model_args, leave the hook on, or {_HOW}"
+        )
+    from .models import load_config, load_tokenizer
+
+    revision = metadata.get("revision") or "main"
+    trust = bool(metadata.get("trust_remote_code", False))
+    config = load_config(name, revision=revision, trust_remote_code=trust)
+    tokenizer = load_tokenizer(metadata.get("tokenizer") or name, revision=revision, trust_remote_code=trust)
+    arguments = {key: str(metadata[key]) for key in ("revision", "peft", "delta", "subfolder") if metadata.get(key)}
+    return Asked(
+        format=stated or family(config),
+        name=name,
+        digest=_digest(name, arguments, None),
+        tokenizer=tokenizer,
+        rows=getattr(config, "vocab_size", None),
+        dtype=str(metadata.get("dtype", "auto")),
+    )
+
+
+def _digest(pretrained: object, arguments: Mapping[str, str], model: Any) -> str:
+    """Content digest where the weights can be seen, else a digest of what names the model."""
+    adapters = {key: value for key, value in arguments.items() if key in ("peft", "delta", "subfolder")}
+    if isinstance(pretrained, str):
+        folder = checkpoint_folder(pretrained, arguments.get("revision", "main"))
+        if folder is not None and not adapters:
+            return model_digest(folder)
+        if folder is not None:
+            parts = {
+                key: model_digest(Path(value)) if Path(value).is_dir() else value for key, value in adapters.items()
+            }
+            return digest({"base": model_digest(folder), **parts})
+        return digest({"pretrained": pretrained, **arguments})
+    if model is not None and hasattr(model, "state_dict"):
+        return _state_digest(model)
+    return digest(dict(arguments))
+
+
+def pretrained_digest(name: str, revision: str | None = None) -> str:
+    """Content digest of a checkpoint by path or hub name; of its name and revision where it is not on this machine."""
+    return _digest(name, {"revision": revision or "main"}, None)
+
+
+def checkpoint_folder(name: str, revision: str | None = "main") -> Path | None:
+    """The local folder of a checkpoint: the path itself, or the hub snapshot on this machine; None if there is neither."""
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, "config.json", revision=revision or "main")
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _state_digest(model: Any) -> str:
+    """Digest of a model that exists in memory only."""
+    import hashlib
+
+    import torch
+
+    whole = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        whole.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        whole.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return whole.hexdigest()[:16]

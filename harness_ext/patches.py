@@ -1,0 +1,184 @@
+"""Patches of lm-eval 0.4.13, applied by the hook right after a harness module is imported.
+
+Each has its own test of whether it is needed; where it is not, it steps aside and says why in the log. `VALUESHIFT_HOOK=off`
+disables all of them.
+
+- discovery: our tasks are found without `--include_path`.
+- untied head: `HFLM` ties the head of untied encoder-decoder models (transformers 5 forces the flag); it is kept.
+- results: the samples of our tasks reach the run record without `--log_samples`; our errors end the command line cleanly.
+- model in the keys: `--use_cache` and `--cache_requests` do not mix models on our tasks.
+"""
+
+import functools
+import inspect
+import logging
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from types import ModuleType
+from typing import Any
+
+from ..core.errors import ValueshiftError
+from ..core.paths import TASKS
+
+log = logging.getLogger("valueshift.hook")
+
+OnResults = Callable[[Mapping[str, Any], Mapping[str, list[dict[str, Any]]]], None]
+
+
+def _not_needed(patch: str, reason: str) -> None:
+    log.info("%s patch not applied: %s", patch, reason)
+
+
+def discovery(manager: ModuleType) -> None:
+    """Let every `TaskManager` with defaults index our tasks; a user's own `--include_path` wins over them."""
+    original = manager.TaskManager.__init__
+    if hasattr(manager, "discover_plugin_task_paths") or "entry_points" in inspect.getsource(manager):
+        _not_needed("discovery", "this lm-eval discovers plugins itself")
+        return
+    if "include_path" not in inspect.signature(original).parameters:
+        _not_needed("discovery", "this lm-eval has another TaskManager; pass --include_path $(valueshift tasks path)")
+        return
+
+    @functools.wraps(original)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        call = inspect.signature(original).bind(self, *args, **kwargs)
+        call.apply_defaults()
+        given = call.arguments["include_path"]
+        if call.arguments.get("include_defaults", True):
+            theirs = list(given) if isinstance(given, list | tuple) else [given] if given else []
+            call.arguments["include_path"] = [TASKS, *theirs]
+        original(*call.args, **call.kwargs)
+        self.include_path = given
+
+    manager.TaskManager.__init__ = init
+
+
+def is_untied(model: Any) -> bool:
+    """Whether an encoder-decoder model has a head of its own: its output embedding is not its input embedding."""
+    inner = getattr(model, "base_model", model) if hasattr(model, "peft_config") else model
+    if not getattr(getattr(inner, "config", None), "is_encoder_decoder", False):
+        return False
+    head, embedding = inner.get_output_embeddings(), inner.get_input_embeddings()
+    return head is not None and embedding is not None and head.weight is not embedding.weight
+
+
+def keep_untied_head(model: Any) -> None:
+    """Correct the configuration of an untied encoder-decoder model that claims to be tied; `tie_weights` then keeps its head."""
+    if is_untied(model) and getattr(model.config, "tie_word_embeddings", False):
+        model.config.tie_word_embeddings = False
+        log.warning(
+            "the output head of this %s is not tied to its embedding, but its configuration says so; the head is kept as loaded",
+            model.config.model_type,
+        )
+
+
+def untied_head(huggingface: ModuleType) -> None:
+    """Keep the head of untied encoder-decoder models through `HFLM.__init__`, which calls `tie_weights()`."""
+    lm = huggingface.HFLM
+    if "tie_weights" not in inspect.getsource(lm.__init__):
+        _not_needed("untied head", "this lm-eval does not tie weights")
+        return
+    create, backend = lm._create_model, lm._get_backend
+
+    @functools.wraps(create)
+    def create_model(self: Any, *args: Any, **kwargs: Any) -> None:
+        create(self, *args, **kwargs)
+        keep_untied_head(self._model)
+
+    @functools.wraps(backend)
+    def get_backend(self: Any, *args: Any, **kwargs: Any) -> None:
+        backend(self, *args, **kwargs)
+        if (given := getattr(self, "_model", None)) is not None:
+            keep_untied_head(given)
+
+    lm._create_model, lm._get_backend = create_model, get_backend
+
+
+def results(evaluator: ModuleType, on_results: OnResults, wanted: Callable[[], bool]) -> None:
+    """Pass results and samples of our tasks to `on_results` after each `simple_evaluate` while `wanted()` is true.
+
+    Samples are collected also without `log_samples` and are then taken out of what the caller gets.
+    """
+    original = evaluator.simple_evaluate
+    if "log_samples" not in inspect.signature(original).parameters:
+        _not_needed(
+            "results", "this simple_evaluate has no log_samples; give `valueshift publish` the saved files instead"
+        )
+        return
+
+    @functools.wraps(original)
+    def simple_evaluate(*args: Any, **kwargs: Any) -> Any:
+        call = inspect.signature(original).bind(*args, **kwargs)
+        call.apply_defaults()
+        if not wanted() or not any(map(_is_ours, call.arguments["tasks"] or ())):
+            return original(*args, **kwargs)
+        asked_for_samples = call.arguments["log_samples"]
+        call.arguments["log_samples"] = True
+        found = original(*call.args, **call.kwargs)
+        if found is not None:
+            samples = found["samples"]
+            on_results(found, {name: rows for name, rows in samples.items() if _is_ours(name)})
+            if not asked_for_samples:
+                del found["samples"]
+        return found
+
+    evaluator.simple_evaluate = simple_evaluate
+
+
+def _is_ours(task: Any) -> bool:
+    """Whether a task specification (name, configuration or object) is one of our tasks or groups."""
+    if isinstance(task, Mapping):
+        task = task.get("task") or task.get("group")
+    name = task if isinstance(task, str) else getattr(getattr(task, "config", None), "task", None)
+    return isinstance(name, str) and name in our_names()
+
+
+@functools.cache
+def our_names() -> frozenset[str]:
+    """Names of all packaged tasks and groups."""
+    return frozenset(path.stem for path in TASKS.rglob("*.yaml"))
+
+
+def model_in_keys(model: ModuleType, evaluator: ModuleType) -> None:
+    """Tell our tasks which model they ask, and put it into the keys of cached responses and requests."""
+    if not hasattr(model, "hash_args"):
+        _not_needed(
+            "model in the keys", "this lm-eval keys its cache differently; do not share --use_cache between models"
+        )
+    else:
+        original_hash = model.hash_args
+
+        @functools.wraps(original_hash)
+        def hash_args(attr: str, args: Iterable[Any]) -> str:
+            args = list(args)
+            keyed = [
+                model for arg in args if (model := getattr(arg, "model", None)) is not None and isinstance(arg, str)
+            ]
+            return str(original_hash(attr, args + keyed))
+
+        model.hash_args = hash_args
+    original = evaluator.evaluate
+
+    @functools.wraps(original)
+    def evaluate(lm: Any, *args: Any, **kwargs: Any) -> Any:
+        from .families import asking
+
+        with asking(lm):
+            return original(lm, *args, **kwargs)
+
+    evaluator.evaluate = evaluate
+
+
+def clean_exit(run: ModuleType) -> None:
+    """End the harness's command line with one sentence and status 2 on our errors, as our own commands do."""
+    original = run.Run._execute
+
+    @functools.wraps(original)
+    def execute(*args: Any, **kwargs: Any) -> None:
+        try:
+            original(*args, **kwargs)
+        except ValueshiftError as error:
+            sys.stderr.write(f"error: {error}\n")
+            sys.exit(2)
+
+    run.Run._execute = staticmethod(execute)
