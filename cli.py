@@ -149,10 +149,12 @@ def _print_comparison(base: str, tuned: str, tables: dict[str, Any]) -> None:
         f"Unchanged answers: {base} -> {tuned}",
         ["language", "unchanged", "95% interval", "n", "ties", "dropped"],
         [
-            [row.language, f"{100 * row.unchanged:.1f} %", f"{100 * row.low:.1f} - {100 * row.high:.1f}"]
-            + [str(row.n), str(row.ties), str(row.dropped)]
-            if not row.reason
-            else [row.language, row.reason, "", str(row.n), str(row.ties), str(row.dropped)]
+            [
+                row.language,
+                row.reason or f"{100 * row.unchanged:.1f} %",
+                "" if row.reason else f"{100 * row.low:.1f} - {100 * row.high:.1f}",
+                *map(str, (row.n, row.ties, row.dropped)),
+            ]
             for row in kept.itertuples()
         ],
     )
@@ -161,8 +163,12 @@ def _print_comparison(base: str, tuned: str, tables: dict[str, Any]) -> None:
         f"Answers that flipped: {len(flips)}, the largest ten",
         ["question", "language", "answer", "p_first"],
         [
-            [row.question, row.language, f"{row.answer_base} -> {row.answer_tuned}"]
-            + [f"{row.p_first_base:.2f} -> {row.p_first_tuned:.2f}"]
+            [
+                row.question,
+                row.language,
+                f"{row.answer_base} -> {row.answer_tuned}",
+                f"{row.p_first_base:.2f} -> {row.p_first_tuned:.2f}",
+            ]
             for row in largest.itertuples()
         ],
     )
@@ -233,14 +239,58 @@ def probes_import(
         "Imported probes",
         ["probe set", "language", "kept", "left out", "mended"],
         [
-            [done.probe_set, done.language, str(done.kept)]
-            + ["; ".join(f"{len(rows)}: {reason}" for reason, rows in done.left_out.items())]
-            + ["; ".join(f"{count} {what}" for what, count in done.mended.items() if count)]
+            [
+                done.probe_set,
+                done.language,
+                str(done.kept),
+                "; ".join(f"{len(rows)}: {reason}" for reason, rows in done.left_out.items()),
+                "; ".join(f"{count} {what}" for what, count in done.mended.items() if count),
+            ]
             for done in report
         ],
     )
     print(f"Probe sets: {imported_folder('wvs_arora').parent.parent}")
     print("Next: lm_eval --tasks wvs_arora_de --model hf --model_args pretrained=MODEL")
+
+
+@probes_app.command("check")
+def probes_check(
+    path: Annotated[Path | None, typer.Argument(help="Folder of <language>.csv; else everything packaged.")] = None,
+    tokenizer: Annotated[
+        list[str] | None, typer.Option(help="Also show how evenly this tokenizer splits options.")
+    ] = None,
+) -> None:
+    """Check the wording of probe files: mask, options, script, markup, coverage, length."""
+    from .core.paths import TASKS
+    from .core.probe_check import check_file
+    from .core.probes import ProbeSet, read_items
+
+    folder = path or TASKS / "wvs" / "probes"
+    beside = folder.parent / "items.csv"
+    items = read_items(beside if beside.is_file() else TASKS / "wvs" / "items.csv")
+    files = sorted(folder.glob("*.csv"))
+    if not files:
+        raise ValueshiftError(f"{folder} holds no <language>.csv")
+    findings = [finding for file in files for finding in check_file(file, items, file.stem)]
+    if findings:
+        _table("Faults", ["language", "question", "fault"], [[f.language, f.question, f.fault] for f in findings])
+        raise ValueshiftError(f"{len(findings)} faults in {folder}; mend them and check again")
+    print(f"{len(files)} languages x {len(items)} questions in {folder}: no fault found")
+    for name in tokenizer or []:
+        _print_balance(name, ProbeSet("wvs", folder))
+
+
+def _print_balance(name: str, probes: Any) -> None:
+    from .harness_ext.balance import token_balance
+    from .harness_ext.models import load_tokenizer
+
+    tokenizer = load_tokenizer(name)
+    found = {language: token_balance(probes.probes(language), tokenizer) for language in probes.languages}
+    _table(
+        f"Tokens of the options: {name}",
+        ["language", "first", "second", "equally many"],
+        [[code, f"{b['first']:.2f}", f"{b['second']:.2f}", f"{100 * b['equal']:.0f} %"] for code, b in found.items()],
+    )
 
 
 @app.command()

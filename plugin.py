@@ -24,18 +24,21 @@ class Hook:
         if name not in self.patches:
             return None
         patch = self.patches.pop(name)
-        for finder in sys.meta_path:
-            spec = finder.find_spec(name, path, target) if finder is not self else None
-            if spec is not None and spec.loader is not None:
-                execute = spec.loader.exec_module
+        specs = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
+        spec = next((spec for spec in specs if spec is not None), None)
+        if spec is not None and spec.loader is not None:
+            spec.loader.exec_module = _patched(spec.loader.exec_module, patch)  # type: ignore[method-assign, assignment]
+        return spec
 
-                def exec_module(module: "ModuleType") -> None:
-                    execute(module)
-                    patch(module)
 
-                spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-                return spec
-        return None
+def _patched(
+    execute: "Callable[[ModuleType], None]", patch: "Callable[[ModuleType], None]"
+) -> "Callable[[ModuleType], None]":
+    def exec_module(module: "ModuleType") -> None:
+        execute(module)
+        patch(module)
+
+    return exec_module
 
 
 def install() -> None:

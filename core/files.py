@@ -1,8 +1,8 @@
 """Writing whole files and folders or none: temporary on the same disk, fsynced, renamed."""
 
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,19 +30,21 @@ def explained(path: Path) -> Iterator[None]:
         raise ValueshiftError(f"cannot write {path}: {reason}; free the disk or choose another folder") from error
 
 
+def _beside(path: Path, suffix: str) -> Path:
+    """A path of its own in the same folder, so that a rename stays on one disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{suffix}")
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is fsynced and renamed to `path`, else removed."""
     with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(descriptor)
-        temporary = Path(name)
+        temporary = _beside(path, ".tmp")
         try:
             yield temporary
             _fsync(temporary)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
+            temporary.replace(path)
             _fsync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
@@ -55,21 +57,19 @@ def whole_folder(path: Path) -> Iterator[Path]:
     An existing `path` is replaced only after the new folder is whole. Of two processes writing the same path the last wins.
     """
     with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        temporary = _beside(path, ".tmp")
+        temporary.mkdir()
         try:
             yield temporary
             for file in sorted(temporary.rglob("*")):
                 if file.is_file():
                     _fsync(file)
-            os.chmod(temporary, 0o755)
             if path.exists():
-                replaced = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
-                os.replace(path, replaced / "old")
-                os.replace(temporary, path)
+                replaced = path.replace(_beside(path, ".old"))
+                temporary.replace(path)
                 shutil.rmtree(replaced, ignore_errors=True)
             else:
-                os.replace(temporary, path)
+                temporary.replace(path)
             _fsync(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -19,8 +19,8 @@ from pathlib import Path, PurePosixPath
 from .errors import ValueshiftError
 from .files import whole_folder
 from .languages import TEST_LANGUAGES
-from .probes import PROBE_HEADER, defect, imported_folder
 from .paths import cache_root
+from .probes import PROBE_HEADER, defect, imported_folder
 
 RELEASE_URL = "https://github.com/copenlu/value-probing/raw/ae5e826c664babd0170ec4511198e848e879a260/probes.zip"
 RELEASE_SHA256 = "bdb368f3aea4433919a656fc6e569199f5c9d286daaaf10920d51f57bf5a411b"

@@ -15,7 +15,12 @@ from .results import ProbeRun
 
 def kept_metrics(kept: pd.DataFrame) -> dict[str, float]:
     """`kept/<language>` as fractions, from the table of unchanged shares by language; undefined ones are left out."""
-    return {f"kept/{row.language}": row.unchanged for row in kept.dropna(subset=["unchanged"]).itertuples()}
+    return _by_member("kept", kept, "language")
+
+
+def _by_member(family: str, table: pd.DataFrame, column: str) -> dict[str, float]:
+    known = table.dropna(subset=["unchanged"])
+    return {f"{family}/{name}": float(value) for name, value in zip(known[column], known["unchanged"], strict=True)}
 
 
 def kept_by_language(base: ProbeRun, tuned: ProbeRun) -> pd.DataFrame:
@@ -42,10 +47,9 @@ def compare(base: ProbeRun, tuned: ProbeRun, root: Path) -> tuple[Path, dict[str
     overall = unchanged(base.scores, tuned.scores, items, by=(), selection=selection).iloc[0]
     metrics = kept_metrics(tables["kept"])
     if pd.notna(overall["unchanged"]):
-        metrics["0_overview/kept"] = overall["unchanged"]
-        metrics["0_overview/shifted"] = round(overall["n"] * (1 - overall["unchanged"]))
-    for row in tables["kept_cat"].dropna(subset=["unchanged"]).itertuples():
-        metrics[f"kept_cat/{row.category}"] = row.unchanged
+        metrics["0_overview/kept"] = float(overall["unchanged"])
+        metrics["0_overview/shifted"] = float(round(overall["n"] * (1 - overall["unchanged"])))
+    metrics |= _by_member("kept_cat", tables["kept_cat"], "category")
     inputs = {
         "base": base.inputs["model"],
         "tuned": [tuned.inputs["model"]],
@@ -59,7 +63,7 @@ def compare(base: ProbeRun, tuned: ProbeRun, root: Path) -> tuple[Path, dict[str
         inputs,
         tables,
         settings={"base": base.name, "tuned": [tuned.name]},
-        metrics={name: float(value) for name, value in metrics.items()},
+        metrics=metrics,
     )
     return folder, tables
 

@@ -14,7 +14,6 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from types import ModuleType
 from typing import Any
 
 from ..core.errors import ValueshiftError
@@ -29,7 +28,7 @@ def _not_needed(patch: str, reason: str) -> None:
     log.info("%s patch not applied: %s", patch, reason)
 
 
-def discovery(manager: ModuleType) -> None:
+def discovery(manager: Any) -> None:
     """Let every `TaskManager` with defaults index our tasks; a user's own `--include_path` wins over them."""
     original = manager.TaskManager.__init__
     if hasattr(manager, "discover_plugin_task_paths") or "entry_points" in inspect.getsource(manager):
@@ -72,7 +71,7 @@ def keep_untied_head(model: Any) -> None:
         )
 
 
-def untied_head(huggingface: ModuleType) -> None:
+def untied_head(huggingface: Any) -> None:
     """Keep the head of untied encoder-decoder models through `HFLM.__init__`, which calls `tie_weights()`."""
     lm = huggingface.HFLM
     if "tie_weights" not in inspect.getsource(lm.__init__):
@@ -94,7 +93,7 @@ def untied_head(huggingface: ModuleType) -> None:
     lm._create_model, lm._get_backend = create_model, get_backend
 
 
-def results(evaluator: ModuleType, on_results: OnResults, wanted: Callable[[], bool]) -> None:
+def results(evaluator: Any, on_results: OnResults, wanted: Callable[[], bool]) -> None:
     """Pass results and samples of our tasks to `on_results` after each `simple_evaluate` while `wanted()` is true.
 
     Samples are collected also without `log_samples` and are then taken out of what the caller gets.
@@ -139,7 +138,7 @@ def our_names() -> frozenset[str]:
     return frozenset(path.stem for path in TASKS.rglob("*.yaml"))
 
 
-def model_in_keys(model: ModuleType, evaluator: ModuleType) -> None:
+def model_in_keys(model: Any, evaluator: Any) -> None:
     """Tell our tasks which model they ask, and put it into the keys of cached responses and requests."""
     if not hasattr(model, "hash_args"):
         _not_needed(
@@ -169,7 +168,7 @@ def model_in_keys(model: ModuleType, evaluator: ModuleType) -> None:
     evaluator.evaluate = evaluate
 
 
-def clean_exit(run: ModuleType) -> None:
+def clean_exit(run: Any) -> None:
     """End the harness's command line with one sentence and status 2 on our errors, as our own commands do."""
     original = run.Run._execute
 

@@ -91,22 +91,27 @@ def runs_from_samples(config: Mapping[str, Any], samples: Iterable[Mapping[str, 
             ) from error
         rows[probe.probe_set].append(score_row(probe, first, second, **tokens))
         probes[probe.probe_set][probe.language].append(probe)
+    name = _model_name(config)
     settings = {
-        "model": _model_name(config),
+        "model": name,
         "engine": f"lm-eval {config.get('model')}",
         "batch_size": config.get("batch_size"),
         "device": config.get("device"),
     }
     return [
         ProbeRun(
-            name=settings["model"],
+            name=name,
             inputs=probe_inputs(
-                doc["model_digest"], name, probes[name], doc["format"], str(config.get("model_dtype", "unknown"))
+                doc["model_digest"],
+                probe_set,
+                probes[probe_set],
+                doc["format"],
+                str(config.get("model_dtype", "unknown")),
             ),
             settings=settings,
             scores=scores_frame(found),
         )
-        for name, found in rows.items()
+        for probe_set, found in rows.items()
     ]
 
 

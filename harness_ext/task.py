@@ -23,13 +23,13 @@ class KeyedText(str):
 
     model: str
 
-    def __new__(cls, text: str, model: str) -> "KeyedText":
+    def __new__(cls, text: str, model: str) -> "KeyedText":  # noqa: D102
         keyed = super().__new__(cls, text)
         keyed.model = model
         return keyed
 
-    def __getnewargs__(self) -> tuple[str, str]:
-        return str(self), self.model
+    def __reduce__(self) -> tuple[type["KeyedText"], tuple[str, str]]:
+        return KeyedText, (str(self), self.model)
 
 
 class ClozeTask(ConfigurableTask):
@@ -156,7 +156,8 @@ class ClozeTask(ConfigurableTask):
     def construct_requests(self, doc: dict[str, Any], ctx: str | list[str], **run: Any) -> list[Instance]:
         """Two log-likelihood requests, first and second option."""
         assert self._asked is not None and isinstance(ctx, str)
-        return super().construct_requests(doc, KeyedText(ctx, self._asked.digest), **run)
+        requests: list[Instance] = super().construct_requests(doc, KeyedText(ctx, self._asked.digest), **run)
+        return requests
 
     def process_results(self, doc: dict[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, float]:
         """See `metric.two_options`."""
