@@ -1,0 +1,119 @@
+"""Survey truth for analysis: the survey that was imported on this machine, else the packaged table of figures."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from ... import __version__
+from ..errors import ValueshiftError
+from ..files import whole_folder
+from ..paths import TASKS, cache_root
+from ..probes import REGISTRIES, Item, read_items
+from .importer import SurveyImport
+from .poles import Middle, collapse
+
+_CITATION = "shares computed from WVS wave 7 (Haerpfer et al. 2022, doi:10.14281/18241.20), secondary table"
+
+
+@dataclass(frozen=True)
+class SurveyTruth:
+    """What people answered: the survey side of every alignment."""
+
+    profile: pd.DataFrame
+    """Index `question` in registry order, one column per country (ISO 3166-1 alpha-3), values p_first in [0, 1]; NaN
+    where a country has no answers."""
+    source: Literal["imported", "packaged"]
+    provenance: str
+    """One sentence for reports: source, citation, weights, middle codes, and for how many questions it holds."""
+
+
+def survey_folder(survey: str) -> Path:
+    """Where an imported survey lives."""
+    return cache_root() / "surveys" / survey
+
+
+def write_survey(imported: SurveyImport) -> Path:
+    """Write an import whole (`shares.parquet`, `report.parquet`, `import.json`), replacing an older one; its folder.
+
+    Raises:
+        ValueshiftError: the cache cannot be written; nothing is left behind.
+    """
+    folder = survey_folder(imported.survey)
+    description = {
+        "survey": imported.survey,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "valueshift": __version__,
+        "files": dict(imported.files),
+        "notes": imported.notes,
+    }
+    with whole_folder(folder) as temporary:
+        imported.shares.to_parquet(temporary / "shares.parquet", index=False)
+        imported.report.to_parquet(temporary / "report.parquet", index=False)
+        (temporary / "import.json").write_text(json.dumps(description, indent=2, ensure_ascii=False), encoding="utf-8")
+    return folder
+
+
+def survey_truth(name: str = "wvs", *, middle: Middle = "split", weighted: bool = True) -> SurveyTruth:
+    """The survey profile of a probe set or registry, such as `wvs` or `wvs_arora`.
+
+    Raises:
+        ValueshiftError: the registry is unknown or has no survey truth; the import is damaged; unweighted shares are
+            wanted and only the packaged table, which is weighted, is there.
+    """
+    registry = TASKS / REGISTRIES.get(name, name)
+    if not (registry / "truth").is_dir():
+        raise ValueshiftError(f"there is no survey truth for '{name}'; choose a probe set of the WVS, such as wvs")
+    items = read_items(registry / "items.csv")
+    folder = survey_folder(next(iter(items.values())).survey)
+    if (folder / "shares.parquet").is_file():
+        return _imported(folder, items, middle, weighted)
+    return _packaged(registry / "truth" / "shares.csv", items, weighted)
+
+
+def _imported(folder: Path, items: Mapping[str, Item], middle: Middle, weighted: bool) -> SurveyTruth:
+    try:
+        shares = pd.read_parquet(folder / "shares.parquet")
+        description = json.loads((folder / "import.json").read_text(encoding="utf-8"))
+        files, created = sorted(description["files"].values()), description["created"][:10]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueshiftError(f"{folder} is damaged ({error}); run `valueshift survey import` again") from error
+    table = collapse(shares, items, middle=middle, weighted=weighted)
+    profile = table.pivot(index="question", columns="country", values="p_first")
+    profile = profile.reindex([question for question in items if question in profile.index])
+    weights = ", ".join(
+        f"{kind} ({count} countries)" for kind, count in table.groupby("weight")["country"].nunique().items()
+    )
+    source = f"{description['survey']}, imported on {created} from {', '.join(files[:3])}{f' and {len(files) - 3} more' if files[3:] else ''}"
+    middles = "split evenly" if middle == "split" else "dropped"
+    return SurveyTruth(
+        profile, "imported", f"{source}; weights {weights}; middle codes {middles}; {_extent(profile, items)}"
+    )
+
+
+def _packaged(path: Path, items: Mapping[str, Item], weighted: bool) -> SurveyTruth:
+    if not path.is_file():
+        raise ValueshiftError(f"{path} is missing; run `valueshift survey import FILE` with your copy of the survey")
+    if not weighted:
+        raise ValueshiftError(
+            f"{path} holds weighted shares only; run `valueshift survey import FILE` with your copy of the survey"
+        )
+    table = pd.read_csv(path, index_col="question")
+    # A row made by another rule than the registry's is another quantity.
+    by_rule = [name for name, item in items.items() if name in table.index and table["rule"][name] == rule(item)]
+    profile = table.loc[by_rule].drop(columns="rule").astype(float).rename_axis(columns="country")
+    return SurveyTruth(profile, "packaged", f"{_CITATION}; weighted, no middle codes; {_extent(profile, items)}")
+
+
+def rule(item: Item) -> str:
+    """An item's rule as the packaged table writes it: codes at the first pole, codes at the second."""
+    return f"{';'.join(map(str, item.first_codes))}|{';'.join(map(str, item.second_codes))}"
+
+
+def _extent(profile: pd.DataFrame, items: Mapping[str, Item]) -> str:
+    """For how many questions and countries a profile holds."""
+    return f"{len(profile)} of {len(items)} questions, {profile.shape[1]} countries"
