@@ -88,7 +88,8 @@ def _imported(folder: Path, items: Mapping[str, Item], middle: Middle, weighted:
     weights = ", ".join(
         f"{kind} ({count} countries)" for kind, count in table.groupby("weight")["country"].nunique().items()
     )
-    source = f"{description['survey']}, imported on {created} from {', '.join(files[:3])}{f' and {len(files) - 3} more' if files[3:] else ''}"
+    named = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if files[3:] else "")
+    source = f"{description['survey']}, imported on {created} from {named}"
     middles = "split evenly" if middle == "split" else "dropped"
     return SurveyTruth(
         profile, "imported", f"{source}; weights {weights}; middle codes {middles}; {_extent(profile, items)}"
