@@ -46,7 +46,7 @@ def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         table.add_column(column, justify="left" if number == 0 else "right")
     for row in rows:
         table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 100, highlight=False).print(table)
+    Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(table)
 
 
 def _publish(root: Path, *records: Path) -> None:
@@ -107,7 +107,7 @@ def probe(
     record = write_probe_record(root, run)
     rows = [
         [
-            language,
+            str(language),
             f"{len(found)}",
             f"{found['p_first'].mean():.3f}",
             f"{100 * (found['answer'] == 'first').mean():.1f} %",
@@ -150,8 +150,8 @@ def _print_comparison(base: str, tuned: str, tables: dict[str, Any]) -> None:
         ["language", "unchanged", "95% interval", "n", "ties", "dropped"],
         [
             [
-                row.language,
-                row.reason or f"{100 * row.unchanged:.1f} %",
+                str(row.language),
+                str(row.reason) or f"{100 * row.unchanged:.1f} %",
                 "" if row.reason else f"{100 * row.low:.1f} - {100 * row.high:.1f}",
                 *map(str, (row.n, row.ties, row.dropped)),
             ]
@@ -164,8 +164,8 @@ def _print_comparison(base: str, tuned: str, tables: dict[str, Any]) -> None:
         ["question", "language", "answer", "p_first"],
         [
             [
-                row.question,
-                row.language,
+                str(row.question),
+                str(row.language),
                 f"{row.answer_base} -> {row.answer_tuned}",
                 f"{row.p_first_base:.2f} -> {row.p_first_tuned:.2f}",
             ]

@@ -12,7 +12,7 @@ import re
 import unicodedata
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -94,6 +94,7 @@ def fetch_release() -> Path:
 
 def _release_files(path: Path) -> dict[tuple[str, str], str]:
     """(folder, language) -> text of the release's tables, from a zip or a folder."""
+    contents: Iterable[tuple[PurePosixPath, bytes]]
     if path.is_dir():
         contents = (
             (PurePosixPath(file.relative_to(path).as_posix()), file.read_bytes()) for file in path.rglob("*.csv")

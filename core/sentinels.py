@@ -39,7 +39,7 @@ def resolve_sentinels(tokenizer: Any, rows: int | None = None) -> Sentinels:
     """
     outside = None
     for form in _FORMS:
-        ids = []
+        ids: list[int] = []
         while (token := _known(tokenizer, form.format(len(ids)))) is not None and (rows is None or token < rows):
             ids.append(token)
         if ids:

@@ -133,7 +133,7 @@ class EncoderDecoderScorer:
         """Log-probability (float32) of one token per row of hidden states (rows x width), in blocks that fit memory."""
         block = max(1, _LOGITS_BUDGET // self.head.weight.shape[0])
         parts = []
-        for states, wanted in zip(hidden.split(block), tokens.split(block), strict=True):
+        for states, wanted in zip(torch.split(hidden, block), torch.split(tokens, block), strict=True):
             logits = self.head(states * self.scale).float()
             parts.append(logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(1))
         return torch.cat(parts)

@@ -87,7 +87,7 @@ def current(metadata: Mapping[str, Any]) -> Asked:
 def _from_lm(lm: Any, stated: Format | None) -> Asked:
     kind = stated or getattr(lm, "cloze_format", None) or _family_of_lm(lm)
     model = getattr(lm, "model", None)
-    embedding = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    embedding = model.get_input_embeddings() if model is not None and hasattr(model, "get_input_embeddings") else None
     pretrained = getattr(lm, "pretrained", None)
     arguments = {
         name: str(value)
@@ -109,7 +109,7 @@ def _family_of_lm(lm: Any) -> Format:
     backend = getattr(lm, "backend", None)
     if backend == "seq2seq":
         return "encoder-decoder"
-    if hasattr(config, "model_type"):
+    if config is not None and hasattr(config, "model_type"):
         found = family(config)
         if found == "masked":
             raise ValueshiftError(

@@ -13,6 +13,7 @@ from valueshift.core.paths import TASKS
 from valueshift.core.probe_import import import_release
 from valueshift.core.probes import MASK, PROBE_HEADER, Probe, defect, probe_set, read_items, read_probes
 
+Codes = tuple[int, ...]
 ITEMS = read_items(TASKS / "wvs" / "items.csv")
 
 
@@ -60,7 +61,7 @@ def test_the_registry_holds_the_release_and_the_papers_selection() -> None:
         ("Q241", (6, 7, 8, 9, 10), (0, 1, 2, 3, 4, 5), (), ()),  # the extra 0 stands below 1
     ],
 )
-def test_code_traps(question: str, first: tuple, second: tuple, middle: tuple, excluded: tuple) -> None:
+def test_code_traps(question: str, first: Codes, second: Codes, middle: Codes, excluded: Codes) -> None:
     item = ITEMS[question]
     assert (item.first_codes, item.second_codes, item.middle_codes, item.excluded_codes) == (
         first,
