@@ -293,6 +293,28 @@ def _print_balance(name: str, probes: Any) -> None:
     )
 
 
+@survey_app.command("import")
+def survey_import(
+    files: Annotated[list[Path], typer.Argument(help="Official WVS-7 files: .csv, .xlsx, .sav, .dta, or a .zip of one.")],
+    unweighted: Annotated[bool, typer.Option("--unweighted", help="Without the weights of the file.")] = False,
+    unknown_codes: Annotated[str, typer.Option(help="refuse or drop answers with a code that the registry lacks.")] = "refuse",
+) -> None:
+    """Import what people answered, for all countries in the files; it replaces the packaged table."""
+    from .core.surveys import import_survey, write_survey
+
+    if unknown_codes not in ("refuse", "drop"):
+        raise ValueshiftError(f"--unknown-codes is refuse or drop, not '{unknown_codes}'")
+    imported = import_survey(files, weighted=not unweighted, unknown_codes=unknown_codes)  # type: ignore[arg-type]
+    summary = imported.summary()
+    _table(
+        f"Imported: {imported.survey}", list(map(str, summary.columns)), [[str(v) for v in row] for row in summary.values]
+    )
+    for note in imported.notes:
+        print(f"- {note}")
+    print(f"Survey: {write_survey(imported)}")
+    print("Next: valueshift probe MODEL --languages de,fa")
+
+
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option(help="Folder to make.")] = Path("demo"),
