@@ -1,17 +1,16 @@
-"""Uncertainty over questions: batteries, resampling weights, and intervals.
+"""Resampling of questions: batteries, weights, and statistics of weighted questions.
 
 A resample is a row of weights, one a question: how often the question was drawn. A statistic takes many rows at once
-and returns one value a row, so that bootstrap, jackknife and leave-one-out are one operation with other weights.
+and returns one value a row, so that the bootstrap, the jackknife and leave-one-out are one operation with different
+weights.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from ..core.errors import ValueshiftError
 from ..core.probes import Item
@@ -21,10 +20,13 @@ Groups = NDArray[np.intp]
 Statistic = Callable[[Floats], Floats]
 """Weights of shape (resamples, questions) to values of shape (resamples, ...)."""
 
+RESAMPLES = 10_000
+_ROWS = 250  # weights handed to a statistic at once: bounds memory, not results
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its interval, the number of questions behind it, and how the interval was made."""
+    """A value with its interval, the number of questions (or languages) behind it, and how the interval was made."""
 
     value: float
     low: float
@@ -48,7 +50,7 @@ def batteries(questions: Sequence[str], items: Mapping[str, Item]) -> Groups:
     return np.array([ids[key] for key in keys], dtype=np.intp)
 
 
-def bootstrap_weights(groups: Groups, resamples: int, seed: int = 0) -> Floats:
+def bootstrap_weights(groups: Groups, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
     """Bootstrap over whole groups: weights of shape (resamples, questions), equal inside a group.
 
     With `groups = np.arange(n)` this is the plain bootstrap over questions.
@@ -59,15 +61,26 @@ def bootstrap_weights(groups: Groups, resamples: int, seed: int = 0) -> Floats:
     return weights
 
 
-def jackknife_weights(groups: Groups) -> Floats:
-    """Each group left out once: weights of shape (groups, questions), 0 for what is left out and 1 elsewhere."""
+def left_out(groups: Groups, part: float = 1.0) -> Floats:
+    """Each group left out once, wholly or in `part`: weights of shape (groups, questions), 1 elsewhere."""
     ids = np.arange(int(groups.max()) + 1)
-    weights: Floats = (groups[None, :] != ids[:, None]).astype(np.float64)
+    weights: Floats = np.where(groups[None, :] == ids[:, None], 1.0 - part, 1.0)
     return weights
 
 
+def resampled(statistic: Statistic, weights: Floats) -> Floats:
+    """The statistic of every row of weights, (resamples, ...), a few hundred rows at a time."""
+    return np.concatenate([statistic(weights[start : start + _ROWS]) for start in range(0, len(weights), _ROWS)])
+
+
+def percentiles(draws: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
+    """The percentile interval of bootstrap draws (resamples, ...), undefined draws left out."""
+    low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return low, high
+
+
 def mean(values: NDArray[Any]) -> Statistic:
-    """The weighted mean of `values` (questions,) or (questions, k) as a statistic."""
+    """The weighted mean of `values` (questions,) or (questions, k)."""
     data = np.asarray(values, dtype=np.float64)
 
     def statistic(weights: Floats) -> Floats:
@@ -76,33 +89,3 @@ def mean(values: NDArray[Any]) -> Statistic:
         return result
 
     return statistic
-
-
-def jackknife(statistic: Statistic, groups: Groups) -> tuple[Floats, Floats, float]:
-    """Value, standard error and degrees of freedom of a statistic when whole groups vary.
-
-    The standard error is the delete-a-group jackknife, centred at the value (CV3 of MacKinnon, Nielsen and Webb 2023).
-    Unequal groups leave fewer degrees of freedom than their number: the effective number of groups, n^2 over the sum
-    of squared group sizes (Carter, Schnepel and Steigerwald 2017), at most groups - 1.
-    """
-    sizes = np.bincount(groups)
-    value = statistic(np.ones((1, len(groups))))[0]
-    left_out = statistic(jackknife_weights(groups))
-    error = np.sqrt((len(sizes) - 1) / len(sizes) * ((left_out - value) ** 2).sum(axis=0))
-    return value, error, float(min(len(sizes) - 1, len(groups) ** 2 / (sizes**2).sum()))
-
-
-def share(hits: NDArray[Any], groups: Groups, level: float = 0.95) -> Estimate:
-    """The share of hits (questions,) of 0 and 1, with Wilson's interval at the effective number of questions.
-
-    The effective number is the one whose binomial variance equals the jackknife variance over groups, with a t
-    quantile in place of the normal one (Korn and Graubard 1998; Dean and Pagano 2015). Where the share is 0 or 1, the
-    groups say nothing about their own likeness, and every question counts in full.
-    """
-    n = len(hits)
-    value, error, freedom = (float(part) for part in jackknife(mean(hits), groups))
-    effective = value * (1 - value) / error**2 if error > 0 else float(n)
-    t = float(stats.t.ppf((1 + level) / 2, freedom))
-    centre = (value + t**2 / (2 * effective)) / (1 + t**2 / effective)
-    half = t * math.sqrt(value * (1 - value) / effective + t**2 / (4 * effective**2)) / (1 + t**2 / effective)
-    return Estimate(value, max(0.0, centre - half), min(1.0, centre + half), n, "wilson")

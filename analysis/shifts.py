@@ -13,13 +13,12 @@ import pandas as pd
 
 from ..core.errors import ValueshiftError
 from ..core.probes import Item
-from .bootstrap import batteries, share
+from .bootstrap import batteries
+from .intervals import share
+from .pairs import MINIMUM
 from .profiles import Selection, checked, selected
 
 Dimension = Literal["language", "category"]
-MINIMUM = 10
-"""Fewer common questions than this carry no statistic."""
-
 _VALUES = ["answer", "p_first"]
 
 
@@ -108,7 +107,7 @@ def _unchanged(rows: pd.DataFrame, items: Mapping[str, Item]) -> dict[str, objec
         reason = "asked of one model only" if asked.empty else f"fewer than {MINIMUM} common questions"
         missing = dict.fromkeys(("unchanged", "low", "high", "plain_low", "plain_high"), float("nan"))
         return missing | counts | {"reason": reason}
-    same = (answered["answer_base"] == answered["answer_tuned"]).to_numpy(dtype=np.float64)
+    same = (answered["answer_base"] == answered["answer_tuned"]).to_numpy(dtype=np.bool_)
     clustered = share(same, batteries(answered["question"].tolist(), items))
     plain = share(same, np.unique(answered["question"], return_inverse=True)[1])
     return {

@@ -1,0 +1,234 @@
+"""Alignment of model profiles with survey profiles, and how fine-tuning changes it [paper 3.5, Table 3]."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from ..core.probes import Item
+from . import intervals
+from .bootstrap import RESAMPLES, Floats, Groups, batteries, bootstrap_weights, left_out, resampled
+from .correlations import spearman, weighted_ranks
+from .pairs import MINIMUM, Block, blocks, in_order
+from .poles import distances, turned_range, within
+from .profiles import Selection
+from .significance import adjusted, battery_sums, randomised_p, sign_flip_p, signs
+
+_CORRELATIONS = (
+    *("spearman", "low", "high", "plain_low", "plain_high", "p", "turned_low", "turned_high"),
+    *("within", "within_low", "within_high"),
+)
+_DISTANCES = ("jensen_shannon", "wasserstein")
+_CHANGE = ("base", "tuned", "change", "low", "high", "p")
+
+
+def alignment(
+    profile: pd.DataFrame, truth: pd.DataFrame, items: Mapping[str, Item], selection: Selection = "paper", seed: int = 0
+) -> pd.DataFrame:
+    """Spearman correlation of every language's profile with every country's over their common questions [3.5].
+
+    Args:
+        profile: of a model; index question, columns language, values p_first.
+        truth: of a survey; index question, columns country, values share at the first pole.
+        items: the registry of both.
+        selection: the paper's questions or all.
+        seed: of the randomisations.
+
+    Returns:
+        One row per language and country: language, country, spearman; low, high (over batteries); plain_low, plain_high
+        (questions taken as independent); p (no alignment, batteries changing sign), adjusted (Benjamini-Hochberg over
+        the table); turned_low, turned_high (range over random joint turns of poles); within, within_low, within_high
+        (within option pairs); jensen_shannon, wasserstein (mean distance of the answers); n, dropped; reason (why
+        correlations are missing, else "").
+
+    Raises:
+        ValueshiftError: no question in common, a question twice, or one that `items` lacks.
+    """
+    rows: list[dict[str, object]] = []
+    for block in blocks([profile], truth, items, selection):
+        cells = _alignment(block, seed) if block.n >= MINIMUM else {}
+        rows += _rows(block, cells, _CORRELATIONS, _DISTANCES)
+    return _table(rows, profile, truth)
+
+
+def _alignment(block: Block, seed: int) -> dict[str, Floats]:
+    (x,), y, groups = block.models, block.truth, block.groups
+    value, low, high = intervals.correlation(spearman(x, y), groups)
+    _, plain_low, plain_high = intervals.correlation(spearman(x, y), np.arange(block.n))
+    p = sign_flip_p(_centred_ranks(x)[:, :, None] * _centred_ranks(y)[:, None, :], groups, seed)
+    turned = turned_range(x, y, groups, seed=seed)
+    inside = intervals.correlation(within(x, y, groups), groups)
+    cells = (value, low, high, plain_low, plain_high, p, *turned, *inside)
+    return dict(zip(_CORRELATIONS, cells, strict=True)) | distances(x, y)
+
+
+def alignment_change(
+    base: pd.DataFrame,
+    tuned: Sequence[pd.DataFrame],
+    truth: pd.DataFrame,
+    items: Mapping[str, Item],
+    selection: Selection = "paper",
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Change in alignment [Table 3]: tuned minus base, averaged over the tuned models (one a fine-tuning language).
+
+    All models and the survey are joined first, so that every correlation of a row is over the same questions.
+
+    Args:
+        base: profile before fine-tuning.
+        tuned: profiles after it, one or more.
+        truth: of a survey; index question, columns country, values share at the first pole.
+        items: the registry of all.
+        selection: the paper's questions or all.
+        seed: of the randomisation.
+
+    Returns:
+        One row per language and country: language, country, base, tuned (mean), change; low, high (paired, over
+        batteries); p (no change, base and tuned answers of whole batteries changing places), adjusted; n, dropped;
+        reason.
+
+    Raises:
+        ValueshiftError: no question in common, a question twice, or one that `items` lacks.
+    """
+    rows: list[dict[str, object]] = []
+    for block in blocks([base, *tuned], truth, items, selection):
+        cells = _change(block, seed) if block.n >= MINIMUM else {}
+        rows += _rows(block, cells, _CHANGE)
+    return _table(rows, pd.concat([base, *tuned], axis=1), truth)
+
+
+def _change(block: Block, seed: int) -> dict[str, Floats]:
+    y, groups = block.truth, block.groups
+    each = [spearman(model, y) for model in block.models]
+
+    def statistic(weights: Floats) -> Floats:
+        before, *after = (one(weights) for one in each)
+        mean_after = np.mean(after, axis=0)
+        return np.stack([before, mean_after, mean_after - before], axis=1)
+
+    value, low, high = intervals.symmetric(statistic, groups)
+    p = np.mean(swapped_changes(block.models, y, groups, seed), axis=0)
+    return dict(zip(_CHANGE, (*value, low[2], high[2], randomised_p(p)), strict=True))
+
+
+def swapped_changes(models: Sequence[Floats], truth: Floats, groups: Groups, seed: int = 0) -> list[Floats]:
+    """Changes in alignment had random batteries exchanged the ranks of base and tuned model.
+
+    Args:
+        models: the base model first, then the tuned ones, each (questions, languages).
+        truth: (questions, countries).
+        groups: battery of each question.
+        seed: of the exchanges.
+
+    Returns:
+        One array a tuned model, (randomisations, languages, countries), its first row the change as observed.
+    """
+    exchange = (1 - signs(int(groups.max()) + 1, seed=seed)) / 2
+    base, *tuned = (_centred_ranks(model) for model in models)
+    target = _centred_ranks(truth)
+
+    def correlations(kept: Floats, other: Floats) -> Floats:
+        """Pearson correlations of ranks (up to the survey's scale), batteries of `kept` taken from `other`."""
+
+        def total(one: Floats, two: Floats) -> Floats:
+            totals: Floats = one.sum(axis=0) + np.tensordot(exchange, battery_sums(two - one, groups), axes=1)
+            return totals
+
+        products = total(kept[:, :, None] * target[:, None, :], other[:, :, None] * target[:, None, :])
+        variance = total(kept**2, other**2) - total(kept, other) ** 2 / len(kept)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            result: Floats = products / np.sqrt(variance[:, :, None] * (target**2).sum(axis=0))
+        return result
+
+    return [correlations(model, base) - correlations(base, model) for model in tuned]
+
+
+def best_aligned(
+    profile: pd.DataFrame,
+    truth: pd.DataFrame,
+    items: Mapping[str, Item],
+    selection: Selection = "paper",
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """How certain it is which country a language is aligned with best: language, country, best.
+
+    `best` is the share of bootstrap resamples over batteries, the same for the whole table, in which this country's
+    correlation is the highest of the row. A table of best cells alone is no evidence: something is always the best.
+    """
+    found = [block for block in blocks([profile], truth, items, selection) if block.n >= MINIMUM]
+    asked = list(dict.fromkeys(question for block in found for question in block.questions))
+    if not asked:
+        return pd.DataFrame(columns=["language", "country", "best"])
+    weights = pd.DataFrame(bootstrap_weights(batteries(asked, items), resamples, seed), columns=asked)
+    draws = np.full((resamples, len(profile.columns), len(truth.columns)), -np.inf)
+    for block in found:
+        rows, columns = (
+            np.flatnonzero(table.columns.isin(names))
+            for table, names in ((profile, block.languages), (truth, block.countries))
+        )
+        values = resampled(spearman(block.models[0], block.truth), weights[block.questions].to_numpy())
+        draws[:, rows[:, None], columns] = np.nan_to_num(values, nan=-np.inf)
+    best: Floats = (draws.argmax(axis=2)[:, :, None] == np.arange(len(truth.columns))).mean(axis=0)
+    defined = np.isfinite(draws).any(axis=(0, 2))
+    table = pd.DataFrame(best[defined], index=profile.columns[defined], columns=truth.columns)
+    table = table.rename_axis(index="language").reset_index().melt("language", var_name="country", value_name="best")
+    return in_order(table, language=profile.columns, country=truth.columns)
+
+
+def influence(
+    profile: pd.DataFrame, truth: pd.DataFrame, items: Mapping[str, Item], selection: Selection = "paper", top: int = 5
+) -> pd.DataFrame:
+    """The questions on which each correlation hangs most: language, country, question, without, difference.
+
+    `without` is the correlation when the question is left out, `difference` the correlation of all questions minus it;
+    the `top` questions of largest absolute difference are listed for each pair, the largest first.
+    """
+    tables = []
+    for block in blocks([profile], truth, items, selection):
+        if block.n >= MINIMUM:
+            statistic = spearman(block.models[0], block.truth)
+            without = statistic(left_out(np.arange(block.n)))
+            names = pd.MultiIndex.from_product(
+                [block.questions, block.languages, block.countries], names=["question", "language", "country"]
+            )
+            difference = statistic(np.ones((1, block.n))) - without
+            tables.append(pd.DataFrame({"without": without.ravel(), "difference": difference.ravel()}, index=names))
+    keys = ["language", "country"]
+    if not tables:
+        return pd.DataFrame(columns=[*keys, "question", "without", "difference"])
+    table = pd.concat(tables).dropna().reset_index()
+    table = table.sort_values("difference", key=np.abs, ascending=False, kind="stable").groupby(keys).head(top)
+    return in_order(table, language=profile.columns, country=truth.columns)[
+        [*keys, "question", "without", "difference"]
+    ]
+
+
+def _centred_ranks(values: Floats) -> Floats:
+    """Mid-ranks of the columns of (questions, k), centred at 0."""
+    ranks: Floats = weighted_ranks(values, np.ones((1, len(values))))[0].T - len(values) / 2
+    return ranks
+
+
+def _rows(
+    block: Block, cells: Mapping[str, Floats], correlations: Sequence[str], distances: Sequence[str] = ()
+) -> list[dict[str, object]]:
+    """One row a pair of the block: cells (languages, countries), missing where there is a reason."""
+    rows = []
+    for i, language in enumerate(block.languages):
+        for j, country in enumerate(block.countries):
+            reason = block.reason(i, j)
+            defined = [*(() if reason else correlations), *(distances if cells else ())]
+            row: dict[str, object] = {"language": language, "country": country}
+            row |= {
+                name: float(cells[name][i, j]) if name in defined else np.nan for name in (*correlations, *distances)
+            }
+            rows.append(row | {"n": block.n, "dropped": block.dropped, "reason": reason})
+    return rows
+
+
+def _table(rows: list[dict[str, object]], profiles: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
+    """The rows by language and country, with adjusted p-values after the plain ones."""
+    table = in_order(pd.DataFrame(rows), language=profiles.columns.unique(), country=truth.columns)
+    table.insert(list(table.columns).index("p") + 1, "adjusted", adjusted(table["p"]))
+    return table

@@ -1,0 +1,81 @@
+"""Correlations of weighted questions, many resamples and many pairs of profiles at once."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bootstrap import Floats, Statistic
+
+
+def weighted_ranks(values: Floats, weights: Floats) -> Floats:
+    """Mid-ranks of (questions, k) values under (resamples, questions) weights: (resamples, k, questions).
+
+    A question of weight w counts w times and ties share their rank; up to a constant these are the ranks of the
+    resample written out.
+    """
+    ranks = np.empty((len(weights), values.shape[1], len(values)))
+    for column, data in enumerate(values.T):
+        order = np.argsort(data, kind="stable")
+        ascending = data[order]
+        below = np.zeros((len(weights), len(data) + 1))
+        np.cumsum(weights[:, order], axis=1, out=below[:, 1:])
+        first, last = (np.searchsorted(ascending, ascending, side=side) for side in ("left", "right"))
+        ranks[:, column, order] = (below[:, first] + below[:, last]) / 2
+    return ranks
+
+
+def weighted_pearson(x: Floats, y: Floats, weights: Floats) -> Floats:
+    """Pearson correlation of each of (resamples, k, questions) with each of (resamples, l, questions).
+
+    Returns:
+        (resamples, k, l); NaN where one side is constant: the correlation is undefined.
+    """
+    part = (weights / weights.sum(axis=1, keepdims=True))[:, None, :]
+    x, deviation_x = _centred(x, part)
+    y, deviation_y = _centred(y, part)
+    with np.errstate(invalid="ignore"):
+        result: Floats = np.matmul(x * part, y.transpose(0, 2, 1)) / (deviation_x[:, :, None] * deviation_y[:, None, :])
+    return result.clip(-1.0, 1.0)
+
+
+def _centred(values: Floats, part: Floats) -> tuple[Floats, Floats]:
+    """Values minus their weighted mean, and their standard deviation: NaN where it is a rounding error of the mean."""
+    middle = (values * part).sum(axis=2, keepdims=True)
+    deviation = np.sqrt((((values - middle) ** 2) * part).sum(axis=2))
+    return values - middle, np.where(deviation > 1e-9 * np.abs(middle[..., 0]), deviation, np.nan)
+
+
+def spearman(x: Floats, y: Floats) -> Statistic:
+    """Spearman correlation of every column of x (questions, k) with every column of y (questions, l)."""
+
+    def statistic(weights: Floats) -> Floats:
+        return weighted_pearson(weighted_ranks(x, weights), weighted_ranks(y, weights), weights)
+
+    return statistic
+
+
+def pearson(x: Floats, y: Floats) -> Statistic:
+    """Pearson correlation of every column of x (questions, k) with every column of y (questions, l)."""
+
+    def statistic(weights: Floats) -> Floats:
+        return weighted_pearson(x.T[None], y.T[None], weights)
+
+    return statistic
+
+
+def constant(values: Floats) -> NDArray[np.bool_]:
+    """Which columns of (questions, k) hold one value only, so that no correlation with them is defined."""
+    same: NDArray[np.bool_] = (values == values[:1]).all(axis=0)
+    return same
+
+
+def cosine(x: Floats, y: Floats) -> Statistic:
+    """Cosine of every column of x (questions, k) with every column of y (questions, l)."""
+
+    def statistic(weights: Floats) -> Floats:
+        products = np.matmul(weights[:, None, :] * x.T, y)
+        squares_x, squares_y = weights @ x**2, weights @ y**2
+        with np.errstate(divide="ignore", invalid="ignore"):
+            result: Floats = products / np.sqrt(squares_x[:, :, None] * squares_y[:, None, :])
+        return result
+
+    return statistic

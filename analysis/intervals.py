@@ -1,0 +1,79 @@
+"""Intervals over batteries that reach their stated coverage (docs/statistics.md has the simulation).
+
+The percentile bootstrap over batteries is too short: of 238 questions, four batteries hold a hundred. So the standard
+error is the infinitesimal jackknife over batteries (Jaeckel 1972; Efron 1982): the derivative of the statistic by the
+weight of each battery, corrected for the battery's share of the questions as in CV3 (MacKinnon, Nielsen and Webb 2023).
+Its quantile is that of a t distribution whose degrees of freedom are the effective number of batteries, n^2 over the
+sum of squared sizes (Carter, Schnepel and Steigerwald 2017), at most the number of batteries less one.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from .bootstrap import Estimate, Floats, Groups, Statistic, left_out, mean
+
+LEVEL = 0.95
+FEWEST = 3
+"""Fewer batteries than this carry no interval."""
+
+_STEP = 1e-3
+_ROUNDING = 1e-9
+
+
+def standard_error(statistic: Statistic, groups: Groups) -> tuple[Floats, Floats, float]:
+    """Value and standard error of a statistic, and the degrees of freedom, when whole groups vary.
+
+    Args:
+        statistic: smooth in the weights (a mean, a correlation of values or ranks; not a median).
+        groups: group of each question, ids from 0.
+
+    Returns:
+        The value at equal weights (...), its standard error (...), NaN where there are fewer than three groups, and
+        the degrees of freedom.
+    """
+    n, sizes = len(groups), np.bincount(groups)
+    value = statistic(np.ones((1, n)))[0]
+    if len(sizes) < FEWEST:
+        return value, np.full_like(value, np.nan), float("nan")
+    slopes = (statistic(left_out(groups, -_STEP)) - statistic(left_out(groups, _STEP))) / (2 * _STEP)
+    leverage = (1 - sizes / n).reshape(-1, *[1] * (slopes.ndim - 1))
+    error: Floats = np.sqrt(((slopes / leverage) ** 2).sum(axis=0))
+    return value, error, float(min(len(sizes) - 1, n**2 / (sizes**2).sum()))
+
+
+def quantile(freedom: float, level: float = LEVEL) -> float:
+    """Half the width of a two-sided interval in standard errors; NaN where there are no degrees of freedom."""
+    return float(stats.t.ppf((1 + level) / 2, freedom))
+
+
+def symmetric(statistic: Statistic, groups: Groups, level: float = LEVEL) -> tuple[Floats, Floats, Floats]:
+    """Value, low and high of a mean or a difference: plus and minus t standard errors."""
+    value, error, freedom = standard_error(statistic, groups)
+    half = quantile(freedom, level) * error
+    return value, value - half, value + half
+
+
+def correlation(statistic: Statistic, groups: Groups, level: float = LEVEL) -> tuple[Floats, Floats, Floats]:
+    """Value, low and high of a correlation, symmetric on Fisher's z scale; a perfect one has no width."""
+    value, error, freedom = standard_error(statistic, groups)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        half = quantile(freedom, level) * error / (1 - value**2)
+        low, high = (np.tanh(np.arctanh(value) + side * half) for side in (-1, 1))
+    perfect = 1 - np.abs(value) < _ROUNDING
+    return value, np.where(perfect, value, low), np.where(perfect, value, high)
+
+
+def share(hits: NDArray[np.bool_], groups: Groups, level: float = LEVEL) -> Estimate:
+    """The share of hits (questions,), with Wilson's interval at the effective number of questions.
+
+    The effective number is the one whose binomial variance equals the variance over groups (Korn and Graubard 1998;
+    Dean and Pagano 2015). Where all groups have the same share, as at 0 and 1, they say
+    nothing about how alike their questions are, and every question counts in full.
+    """
+    value, error, freedom = (float(part) for part in standard_error(mean(hits), groups))
+    effective = len(hits) if error < _ROUNDING else value * (1 - value) / error**2
+    spread = quantile(freedom, level) ** 2 / effective
+    centre = (value + spread / 2) / (1 + spread)
+    half = np.sqrt(spread * (value * (1 - value) + spread / 4)) / (1 + spread)
+    return Estimate(value, float(centre - half), float(centre + half), len(hits), "Wilson over batteries")

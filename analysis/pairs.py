@@ -1,0 +1,98 @@
+"""The join of model profiles and survey profiles by question."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..core.errors import ValueshiftError
+from ..core.probes import Item
+from .bootstrap import Floats, Groups, batteries
+from .correlations import constant
+from .profiles import Selection, selected
+
+MINIMUM = 10
+"""Fewer common questions than this carry no statistic."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Languages and countries all of whose pairs have the same common questions.
+
+    `models` holds one (questions, languages) array a model, `truth` is (questions, countries). `dropped` counts the
+    questions that one side of these pairs has and the other lacks.
+    """
+
+    questions: list[str]
+    languages: list[str]
+    countries: list[str]
+    models: list[Floats]
+    truth: Floats
+    groups: Groups
+    dropped: int
+
+    @property
+    def n(self) -> int:
+        """Common questions."""
+        return len(self.questions)
+
+    def reason(self, language: int, country: int) -> str:
+        """Why the correlation of a pair is not defined; "" where it is."""
+        if self.n < MINIMUM:
+            return f"fewer than {MINIMUM} common questions"
+        flat_models = any(constant(model)[language] for model in self.models)
+        return "constant profile" if flat_models or constant(self.truth)[country] else ""
+
+
+def blocks(
+    models: Sequence[pd.DataFrame], truth: pd.DataFrame, items: Mapping[str, Item], selection: Selection
+) -> Iterator[Block]:
+    """All pairs of a language of the models and a country, as few blocks as their missing questions allow.
+
+    A question is common to a pair when every model has it in that language and the survey has it in that country.
+
+    Raises:
+        ValueshiftError: a question appears twice, or models and survey share none at all.
+    """
+    for table in (*models, truth):
+        if (doubled := table.index[table.index.duplicated()]).size:
+            raise ValueshiftError(f"question {doubled[0]} appears twice in a profile; give each question once")
+    questions = selected(items, selection)
+    languages = list(dict.fromkeys(language for model in models for language in model.columns))
+    values = [model.reindex(index=questions, columns=languages).to_numpy(dtype=np.float64) for model in models]
+    shares = truth.reindex(index=questions).to_numpy(dtype=np.float64)
+    present = ~np.isnan(np.stack(values))
+    if not (present.any(axis=(0, 2)) & ~np.isnan(shares).all(axis=1)).any():
+        raise ValueshiftError("the profiles and the survey share no question; take survey shares of the same items")
+    for asked, some in _alike(np.concatenate([present.any(axis=0), present.all(axis=0)])):
+        by_any, by_all = asked[: len(questions)], asked[len(questions) :]
+        for surveyed, others in _alike(~np.isnan(shares)):
+            common = by_all & surveyed
+            names = [question for question, kept in zip(questions, common, strict=True) if kept]
+            yield Block(
+                questions=names,
+                languages=[languages[place] for place in some],
+                countries=[str(truth.columns[place]) for place in others],
+                models=[model[common][:, some] for model in values],
+                truth=shares[common][:, others],
+                groups=batteries(names, items),
+                dropped=int((by_any | surveyed).sum() - common.sum()),
+            )
+
+
+def _alike(present: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.intp]]]:
+    """The distinct columns of (questions, k), each with the places where it stands."""
+    places: dict[bytes, list[int]] = {}
+    for place, column in enumerate(present.T):
+        places.setdefault(column.tobytes(), []).append(place)
+    for same in places.values():
+        yield present[:, same[0]], np.array(same, dtype=np.intp)
+
+
+def in_order(table: pd.DataFrame, **orders: Iterable[object]) -> pd.DataFrame:
+    """The table sorted by columns whose values have a given order, the first column first."""
+    places = {name: {value: place for place, value in enumerate(order)} for name, order in orders.items()}
+    keys = list(places)
+    return table.sort_values(keys, key=lambda column: column.map(places[str(column.name)]), ignore_index=True)

@@ -1,0 +1,58 @@
+"""Tests of no effect by randomisation over batteries, and the correction of a table for its many cells.
+
+Under no effect the contribution of a battery is as likely positive as negative, so turning the signs of whole batteries
+gives the statistic's null distribution without a model of how alike the questions of a battery are (the wild cluster
+test with Rademacher weights; Canay, Santos and Shaikh 2021).
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from .bootstrap import Floats, Groups
+
+FLIPS = 9_999
+_TOLERANCE = 1e-9  # relative: equal statistics that were summed in another order
+
+
+def battery_sums(values: Floats, groups: Groups) -> Floats:
+    """Sums of (questions, ...) over each group: (groups, ...)."""
+    sums = np.zeros((int(groups.max()) + 1, *values.shape[1:]))
+    np.add.at(sums, groups, values)
+    return sums
+
+
+def signs(groups: int, flips: int = FLIPS, seed: int = 0) -> Floats:
+    """Signs of shape (flips + 1, groups), the first row all +1: every one of the 2^groups rows where those are fewer."""
+    if 2**groups <= flips + 1:
+        rows = np.arange(2**groups)[:, None] >> np.arange(groups)
+        return np.asarray(1.0 - 2.0 * (rows & 1), dtype=np.float64)
+    drawn = np.random.default_rng(seed).integers(0, 2, size=(flips, groups))
+    result: Floats = np.concatenate([np.ones((1, groups)), 1.0 - 2.0 * drawn])
+    return result
+
+
+def randomised_p(statistics: Floats) -> Floats:
+    """Two-sided p-values of (randomisations, ...) whose first row is what was observed."""
+    size = np.abs(statistics)
+    p: Floats = (size >= size[:1] * (1 - _TOLERANCE)).mean(axis=0)
+    return np.where(np.isnan(statistics[0]), np.nan, p)
+
+
+def sign_flip_p(contributions: Floats, groups: Groups, seed: int = 0) -> Floats:
+    """p-value that the sum of (questions, ...) contributions is zero, whole groups changing sign together."""
+    sums = battery_sums(contributions, groups)
+    return randomised_p(np.tensordot(signs(len(sums), seed=seed), sums, axes=1))
+
+
+def adjusted(p: "pd.Series[float] | NDArray[Any]") -> Floats:
+    """Benjamini-Hochberg adjusted p-values of one table (1995); missing ones stay missing and do not count."""
+    values = np.asarray(p, dtype=np.float64)
+    result = np.full_like(values, np.nan)
+    present = ~np.isnan(values)
+    if present.any():
+        result[present] = stats.false_discovery_control(values[present], method="bh")
+    return result
