@@ -6,6 +6,7 @@ from typing import Literal
 import pandas as pd
 
 from ..core.errors import ValueshiftError
+from ..core.languages import LANGUAGES
 from ..core.probes import Item
 from ..core.scores import KEYS
 
@@ -87,3 +88,15 @@ def summary_metrics(scores: pd.DataFrame) -> dict[str, float]:
         metrics[f"first_share/{language}"] = float(answer.eq("first").fillna(False).mean() + answer.isna().mean() / 2)
         metrics[f"questions/{language}"] = float(len(rows))
     return metrics
+
+
+def spoken(truth: pd.DataFrame, languages: Iterable[str]) -> pd.DataFrame:
+    """Survey profiles by language: each language's column is that of its country (`core.languages`), where surveyed.
+
+    Args:
+        truth: index question, columns country, values share at the first pole.
+        languages: the columns to make; a language whose country was not surveyed is left out.
+    """
+    countries = {code: LANGUAGES[code].country for code in languages if code in LANGUAGES}
+    kept = {code: country for code, country in countries.items() if country in truth.columns}
+    return pd.DataFrame({code: truth[country] for code, country in kept.items()}, index=truth.index)

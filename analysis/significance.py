@@ -5,6 +5,7 @@ gives the statistic's null distribution without a model of how alike the questio
 test with Rademacher weights; Canay, Santos and Shaikh 2021).
 """
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,13 +26,19 @@ def battery_sums(values: Floats, groups: Groups) -> Floats:
     return sums
 
 
+@lru_cache(maxsize=16)
 def signs(groups: int, flips: int = FLIPS, seed: int = 0) -> Floats:
-    """Signs of shape (flips + 1, groups), the first row all +1: every one of the 2^groups rows where those are fewer."""
+    """Signs of shape (flips + 1, groups), the first row all +1: every one of the 2^groups rows where those are fewer.
+
+    The array is shared between calls and read-only.
+    """
     if 2**groups <= flips + 1:
-        rows = np.arange(2**groups)[:, None] >> np.arange(groups)
-        return np.asarray(1.0 - 2.0 * (rows & 1), dtype=np.float64)
-    drawn = np.random.default_rng(seed).integers(0, 2, size=(flips, groups))
-    result: Floats = np.concatenate([np.ones((1, groups)), 1.0 - 2.0 * drawn])
+        minus = np.arange(2**groups)[:, None] >> np.arange(groups) & 1
+    else:
+        minus = np.random.default_rng(seed).integers(0, 2, size=(flips + 1, groups))
+        minus[0] = 0
+    result: Floats = (1 - 2 * minus).astype(np.float64)
+    result.flags.writeable = False
     return result
 
 
