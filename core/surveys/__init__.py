@@ -2,13 +2,14 @@
 
 from .importer import SurveyImport, import_survey
 from .poles import Middle, collapse
-from .truth import SurveyTruth, survey_folder, survey_truth, write_survey
+from .truth import SurveyTruth, has_survey_truth, survey_folder, survey_truth, write_survey
 
 __all__ = [
     "Middle",
     "SurveyImport",
     "SurveyTruth",
     "collapse",
+    "has_survey_truth",
     "import_survey",
     "survey_folder",
     "survey_truth",

@@ -66,7 +66,7 @@ def survey_truth(name: str = "wvs", *, middle: Middle = "split", weighted: bool 
             wanted and only the packaged table, which is weighted, is there.
     """
     registry = TASKS / REGISTRIES.get(name, name)
-    if not (registry / "truth").is_dir():
+    if not has_survey_truth(name):
         raise ValueshiftError(f"there is no survey truth for '{name}'; choose a probe set of the WVS, such as wvs")
     items = read_items(registry / "items.csv")
     folder = survey_folder(next(iter(items.values())).survey)
@@ -118,3 +118,8 @@ def rule(item: Item) -> str:
 def _extent(profile: pd.DataFrame, items: Mapping[str, Item]) -> str:
     """For how many questions and countries a profile holds."""
     return f"{len(profile)} of {len(items)} questions, {profile.shape[1]} countries"
+
+
+def has_survey_truth(name: str) -> bool:
+    """Whether a probe set asks a survey whose answers can be known here."""
+    return (TASKS / REGISTRIES.get(name, name) / "truth").is_dir()

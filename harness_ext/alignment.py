@@ -1,0 +1,109 @@
+"""Alignment of a model's answers with the people of a language's countries, as the harness and `valueshift probe` report it."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from ..analysis.alignment import alignment
+from ..analysis.profiles import profile
+from ..analysis.significance import adjusted
+from ..core.errors import ValueshiftError
+from ..core.languages import language
+from ..core.probes import Item
+from ..core.surveys import SurveyTruth
+
+Countries = Mapping[str, Sequence[str]]
+"""Language -> countries whose people it is compared with, where they are not the default one."""
+
+
+def parse_countries(texts: Sequence[str]) -> dict[str, list[str]]:
+    """Countries from texts such as `de=AUT` or `de=DEU+AUT`.
+
+    Raises:
+        ValueshiftError: a text has another form.
+    """
+    chosen: dict[str, list[str]] = {}
+    for text in texts:
+        code, _, countries = text.partition("=")
+        if not countries or not all(len(country) == 3 and country.isupper() for country in countries.split("+")):
+            raise ValueshiftError(f"'{text}' names no country; write LANGUAGE=ISO3, such as de=AUT or de=DEU+AUT")
+        chosen[language(code).code] = countries.split("+")
+    return chosen
+
+
+def countries_of(code: str, chosen: Countries, truth: SurveyTruth) -> list[str]:
+    """The surveyed countries of a language: those chosen, else its default one; empty where that was not surveyed.
+
+    Raises:
+        ValueshiftError: a chosen country was not surveyed.
+    """
+    surveyed = set(truth.profile.columns)
+    if missing := [country for country in chosen.get(code, ()) if country not in surveyed]:
+        raise ValueshiftError(
+            f"{missing[0]} is not in the survey ({truth.provenance}); it has {', '.join(sorted(surveyed))}"
+        )
+    return [country for country in chosen.get(code, (language(code).country,)) if country in surveyed]
+
+
+def chosen_countries(code: str, stated: object) -> dict[str, list[str]]:
+    """Countries from the harness's metadata: `country=AUT` for every language, or `country={"de": "AUT"}`.
+
+    Raises:
+        ValueshiftError: it is neither.
+    """
+    if isinstance(stated, Mapping):
+        stated = stated.get(code)
+    if stated is None:
+        return {}
+    if not isinstance(stated, str):
+        raise ValueshiftError(f"country in the metadata is {stated!r}; write AUT, DEU+AUT or " + '{"de": "AUT"}')
+    return parse_countries([f"{code}={stated}"])
+
+
+def pair_alignment(
+    answers: pd.DataFrame, truth: SurveyTruth, items: Mapping[str, Item], country: str
+) -> "pd.Series[float]":
+    """The row of `analysis.alignment.alignment` for one language's answers and one country."""
+    return alignment(answers, truth.profile[[country]], items).iloc[0]
+
+
+def survey_alignment(
+    scores: pd.DataFrame, truth: SurveyTruth, items: Mapping[str, Item], chosen: Countries | None = None
+) -> pd.DataFrame:
+    """Spearman correlation of each language's answers with those of its countries, with intervals [paper 3.5].
+
+    Returns:
+        The rows of `analysis.alignment.alignment` for the pairs of language and country; `adjusted` over these pairs.
+        Without a surveyed country: an empty table.
+    """
+    answers = profile(scores)
+    rows = []
+    for code in answers.columns:
+        countries = countries_of(code, chosen or {}, truth)
+        common = truth.profile.index.intersection(answers.index)
+        if countries and len(common):
+            rows.append(alignment(answers[[code]], truth.profile[countries], items))
+    if not rows:
+        return pd.DataFrame({"language": [], "country": [], "spearman": []})
+    table = pd.concat(rows, ignore_index=True)
+    table["adjusted"] = adjusted(table["p"])
+    return table
+
+
+def alignment_metrics(table: pd.DataFrame) -> dict[str, float]:
+    """`rho/<language>.<ISO3>` of every defined correlation."""
+    known = table[np.isfinite(table["spearman"].astype(float))]
+    return {f"rho/{row.language}.{row.country}": float(row.spearman) for row in known.itertuples()}
+
+
+def alignment_note(table: pd.DataFrame, truth: SurveyTruth) -> str:
+    """What a reader of the correlations must know: the survey behind them and for how many questions it holds."""
+    packaged = (
+        " Alignment over the packaged questions is not comparable with the paper's Table 3."
+        if (truth.source == "packaged")
+        else ""
+    )
+    questions = sorted({int(n) for n in table.get("n", ())})
+    held = f"{questions[0]}" if len(questions) == 1 else f"{questions[0]} to {questions[-1]}" if questions else "no"
+    return f"Alignment holds for {held} questions: {truth.provenance}.{packaged}"
