@@ -1,8 +1,11 @@
 """What a reader of a release hands over: sentences with ids by language; and how a sentence is tidied."""
 
-import unicodedata
+import re
 from collections import Counter
 from dataclasses import dataclass, field
+
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff]")
+"""Control characters that are no whitespace, and byte order marks."""
 
 
 @dataclass
@@ -32,9 +35,7 @@ def tidy(text: str) -> tuple[str, str | None]:
 
     Joiners and direction marks (category Cf) belong to the orthography of Persian, Hindi and others, and stay.
     """
-    printable = "".join(
-        mark for mark in text if mark.isspace() or (unicodedata.category(mark) != "Cc" and mark != "\ufeff")
-    )
+    printable = _CONTROL.sub("", text)
     plain = " ".join(printable.split())
     if plain == text:
         return plain, None
