@@ -79,9 +79,9 @@ def toy_build(
 
 @app.command()
 def probe(
-    model: Annotated[str, typer.Argument(help="Checkpoint folder or hub name.")],
+    model: Annotated[str, typer.Argument(help="Checkpoint folder or hub name; any family.")],
     languages: Languages = None,
-    probe_set: Annotated[str, typer.Option(help="wvs, wvs_arora or hofstede_arora.")] = "wvs",
+    probe_set: Annotated[str, typer.Option(help="wvs, wvs_arora, hofstede_arora or your own.")] = "wvs",
     output: Output = None,
     batch_size: Annotated[str, typer.Option(help="Probes in a batch, or auto.")] = "auto",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; else a GPU where there is one.")] = None,
@@ -91,33 +91,66 @@ def probe(
     revision: Annotated[str | None, typer.Option(help="Revision of a hub model.")] = None,
     trust_remote_code: Annotated[bool, typer.Option(help="Run model code from the hub.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first questions of each language.")] = None,
+    reading: Annotated[
+        str, typer.Option(help="sum, token_mean, byte_mean, closed, dcpmi or calibrated; the record keeps all.")
+    ] = "sum",
+    country: Annotated[list[str] | None, typer.Option(help="Compare a language with other people: de=AUT.")] = None,
+    paraphrase: Annotated[bool, typer.Option("--paraphrase", help="Ask the second wording (wvs_arora) too.")] = False,
 ) -> None:
     """Ask a model the survey, write the run record, and publish it to MLflow."""
     from .core.languages import parse_languages
     from .core.paths import runs_root
     from .core.probes import probe_set as find_probe_set
+    from .harness_ext.alignment import parse_countries
+    from .harness_ext.probe_record import write_probe_record
     from .harness_ext.probing import Asking, ask, parse_batch_size
-    from .harness_ext.results import write_probe_record
 
-    root = runs_root(output)
-    asked = find_probe_set(probe_set)
-    chosen = parse_languages(languages, asked.languages)
-    how = Asking(parse_batch_size(batch_size), device, dtype, revision, trust_remote_code, limit)
-    run = ask(model, asked, chosen, root, how)
-    record = write_probe_record(root, run)
-    rows = [
+    root, countries = runs_root(output), parse_countries(country or [])
+    how = Asking(
+        parse_batch_size(batch_size), device, dtype, revision, trust_remote_code, limit, neutral=reading == "dcpmi"
+    )
+    records = []
+    for name in (probe_set, "wvs_arora") if paraphrase else (probe_set,):
+        asked = find_probe_set(name)
+        run = ask(model, asked, parse_languages(languages, asked.languages), root, how)
+        records.append(write_probe_record(root, run, reading=reading, countries=countries))
+        _print_probe(f"{model}: {name}", records[-1])
+    _publish(root, *records)
+    if paraphrase:
+        print(f"Next: valueshift compare {records[0]} {records[1]}")
+    else:
+        print(f"Next: probe a second checkpoint, then: valueshift compare {records[0]} SECOND_RECORD")
+
+
+def _print_probe(title: str, folder: Path) -> None:
+    from .core.records import read_record, read_table
+
+    record = read_record(folder)
+    members = {name: value for name, value in record.metrics.items() if not name.startswith("rho/")}
+    languages = [name.removeprefix("questions/") for name in members if name.startswith("questions/")]
+    aligned = {}
+    if "alignment" in record.tables:
+        for row in read_table(folder, "alignment").itertuples():
+            shown = str(row.reason) or f"{row.spearman:+.2f} [{row.low:+.2f}, {row.high:+.2f}], n = {row.n}"
+            aligned[str(row.language)] = f"{row.country} {shown}"
+    _table(
+        title,
+        ["language", "questions", "mean p_first", "answered first", "readings agree", "Spearman with the survey"],
         [
-            str(language),
-            f"{len(found)}",
-            f"{found['p_first'].mean():.3f}",
-            f"{100 * (found['answer'] == 'first').mean():.1f} %",
-        ]
-        for language, found in run.scores.groupby("language", sort=False)
-    ]
-    _table(f"{model}: {probe_set}", ["language", "questions", "mean p_first", "answered first"], rows)
-    print(f"Record: {record}")
-    _publish(root, record)
-    print(f"Next: probe a second checkpoint, then: valueshift compare {record} SECOND_RECORD")
+            [
+                code,
+                f"{members[f'questions/{code}']:.0f}",
+                f"{members[f'p_first/{code}']:.3f}",
+                f"{100 * members[f'first_share/{code}']:.1f} %",
+                f"{100 * members[f'readings_agree/{code}']:.0f} %" if f"readings_agree/{code}" in members else "",
+                aligned.get(code, "no survey"),
+            ]
+            for code in languages
+        ],
+    )
+    for note in record.notes:
+        print(f"- {note}")
+    print(f"Record: {folder}")
 
 
 @app.command()
@@ -158,6 +191,21 @@ def _print_comparison(base: str, tuned: str, tables: dict[str, Any]) -> None:
             for row in kept.itertuples()
         ],
     )
+    if "ceiling" in tables:
+        _table(
+            "Two wordings of the same questions: correlation of the profiles, and the alignment one can reach at most",
+            ["language", "correlation", "95% interval", "ceiling", "n"],
+            [
+                [
+                    str(row.language),
+                    str(row.reason) or f"{row.reliability:+.2f}",
+                    "" if row.reason else f"{row.low:+.2f} - {row.high:+.2f}",
+                    "" if row.reason else f"{row.ceiling:.2f}",
+                    str(row.n),
+                ]
+                for row in tables["ceiling"].itertuples()
+            ],
+        )
     largest = flips.assign(by=(flips["p_first_tuned"] - flips["p_first_base"]).abs()).nlargest(10, "by")
     _table(
         f"Answers that flipped: {len(flips)}, the largest ten",
@@ -183,7 +231,8 @@ def publish(
 ) -> None:
     """Send to MLflow what it does not have yet; again changes nothing."""
     from .core.paths import runs_root
-    from .harness_ext.results import read_probe_runs, write_probe_record
+    from .harness_ext.probe_record import write_probe_record
+    from .harness_ext.results import read_probe_runs
     from .tracking.publish import publish_missing
 
     root = runs_root(output)
@@ -295,9 +344,13 @@ def _print_balance(name: str, probes: Any) -> None:
 
 @survey_app.command("import")
 def survey_import(
-    files: Annotated[list[Path], typer.Argument(help="Official WVS-7 files: .csv, .xlsx, .sav, .dta, or a .zip of one.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Official WVS-7 files: .csv, .xlsx, .sav, .dta, or a .zip of one.")
+    ],
     unweighted: Annotated[bool, typer.Option("--unweighted", help="Without the weights of the file.")] = False,
-    unknown_codes: Annotated[str, typer.Option(help="refuse or drop answers with a code that the registry lacks.")] = "refuse",
+    unknown_codes: Annotated[
+        str, typer.Option(help="refuse or drop answers with a code that the registry lacks.")
+    ] = "refuse",
 ) -> None:
     """Import what people answered, for all countries in the files; it replaces the packaged table."""
     from .core.surveys import import_survey, write_survey
@@ -307,7 +360,9 @@ def survey_import(
     imported = import_survey(files, weighted=not unweighted, unknown_codes=unknown_codes)  # type: ignore[arg-type]
     summary = imported.summary()
     _table(
-        f"Imported: {imported.survey}", list(map(str, summary.columns)), [[str(v) for v in row] for row in summary.values]
+        f"Imported: {imported.survey}",
+        list(map(str, summary.columns)),
+        [[str(v) for v in row] for row in summary.values],
     )
     for note in imported.notes:
         print(f"- {note}")

@@ -78,6 +78,13 @@ def _patch_evaluator(module: "ModuleType") -> None:
         patches.results(module, record_results, tracking_enabled)
 
 
+def _patch_models(module: "ModuleType") -> None:
+    if _enabled():
+        from .harness_ext import patches
+
+        patches.models(module)
+
+
 def _patch_run(module: "ModuleType") -> None:
     if _enabled():
         from .harness_ext import patches
@@ -87,6 +94,7 @@ def _patch_run(module: "ModuleType") -> None:
 
 PATCHES: "Mapping[str, Callable[[ModuleType], None]]" = {
     "lm_eval.tasks.manager": _patch_manager,
+    "lm_eval.models": _patch_models,
     "lm_eval.models.huggingface": _patch_huggingface,
     "lm_eval.evaluator": _patch_evaluator,
     "lm_eval._cli.run": _patch_run,
@@ -107,7 +115,8 @@ def record_results(results: "Mapping[str, Any]", samples: "Mapping[str, list[dic
     from .core.errors import ValueshiftError
     from .core.paths import base_run, runs_root
     from .harness_ext import comparison
-    from .harness_ext.results import read_probe_runs, runs_from_samples, single_run, write_probe_record
+    from .harness_ext.probe_record import write_probe_record
+    from .harness_ext.results import read_probe_runs, runs_from_samples, single_run
     from .tracking.publish import publish
 
     root, base_path = runs_root(), base_run()
@@ -118,9 +127,9 @@ def record_results(results: "Mapping[str, Any]", samples: "Mapping[str, list[dic
             records = []
             if base_path is not None:
                 base = single_run(read_probe_runs(base_path), base_path, run.inputs["probe_set"])
-                kept = comparison.kept_metrics(comparison.kept_by_language(base, run))
+                kept = comparison.kept_metrics(base, run)
                 records.append(comparison.compare(base, run, root)[0])
-            for record in [write_probe_record(root, run, kept), *records]:
+            for record in [write_probe_record(root, run, extra_metrics=kept), *records]:
                 sys.stderr.write(f"valueshift: {record} is in MLflow: {publish(record, root).where}\n")
     except ValueshiftError as error:
         logging.getLogger("valueshift").error("%s", error)

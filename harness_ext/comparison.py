@@ -1,66 +1,57 @@
-"""`valueshift compare`: two probe runs side by side, as a comparison record."""
+"""`valueshift compare`: two probe runs side by side, as a comparison record.
+
+Two models under one wording give shifts. One model under two wordings of the same items gives the agreement of the wordings,
+and the ceiling that it sets for alignment.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
-from ..analysis.profiles import Selection
+from ..analysis.profiles import profile
 from ..analysis.shifts import flipped, unchanged
+from ..analysis.wordings import noise_ceiling
 from ..core.digests import digest
-from ..core.probes import Item, probe_set
+from ..core.errors import ValueshiftError
+from ..core.probes import REGISTRIES, Item, probe_set
 from ..core.records import write_record
+from .probe_record import selection_of
 from .results import ProbeRun
-
-
-def kept_metrics(kept: pd.DataFrame) -> dict[str, float]:
-    """`kept/<language>` as fractions, from the table of unchanged shares by language; undefined ones are left out."""
-    return _by_member("kept", kept, "language")
-
-
-def _by_member(family: str, table: pd.DataFrame, column: str) -> dict[str, float]:
-    known = table.dropna(subset=["unchanged"])
-    return {f"{family}/{name}": float(value) for name, value in zip(known[column], known["unchanged"], strict=True)}
-
-
-def kept_by_language(base: ProbeRun, tuned: ProbeRun) -> pd.DataFrame:
-    """Share of unchanged answers per language [paper 5.2.1] between two runs of one probe set."""
-    items = _items(base)
-    return unchanged(base.scores, tuned.scores, items, by="language", selection=_selection(items))
 
 
 def compare(base: ProbeRun, tuned: ProbeRun, root: Path) -> tuple[Path, dict[str, pd.DataFrame]]:
     """Write the comparison record of two probe runs; return its folder and tables.
 
-    Tables: `kept` (by language), `kept_cat` (by category), `flipped` (the shifts).
+    Tables: `kept` (same answers by language), `kept_cat` (by category), `flipped` (the shifts), and for two wordings `ceiling`.
 
     Raises:
-        ValueshiftError: the runs asked different probe sets or share no language.
+        ValueshiftError: the runs share no language, asked different items, or differ in both model and wording.
     """
-    items = _items(base)
-    selection = _selection(items)
+    items, selection = _items(base), selection_of(_items(base))
+    before, after = _joinable(base, tuned)
     tables = {
-        "kept": kept_by_language(base, tuned),
-        "kept_cat": unchanged(base.scores, tuned.scores, items, by="category", selection=selection),
-        "flipped": flipped(base.scores, tuned.scores),
+        "kept": unchanged(before, after, items, by="language", selection=selection),
+        "kept_cat": unchanged(before, after, items, by="category", selection=selection),
+        "flipped": flipped(before, after),
     }
-    overall = unchanged(base.scores, tuned.scores, items, by=(), selection=selection).iloc[0]
-    metrics = kept_metrics(tables["kept"])
+    if base.inputs["probe_set"] != tuned.inputs["probe_set"]:
+        tables["ceiling"] = noise_ceiling(profile(before), profile(after), items, selection)
+    overall = unchanged(before, after, items, by=(), selection=selection).iloc[0]
+    metrics = _by_member("kept", tables["kept"], "language") | _by_member("kept_cat", tables["kept_cat"], "category")
     if pd.notna(overall["unchanged"]):
         metrics["0_overview/kept"] = float(overall["unchanged"])
         metrics["0_overview/shifted"] = float(round(overall["n"] * (1 - overall["unchanged"])))
-    metrics |= _by_member("kept_cat", tables["kept_cat"], "category")
-    inputs = {
-        "base": base.inputs["model"],
-        "tuned": [tuned.inputs["model"]],
-        "probe_set": base.inputs["probe_set"],
-        "selection": selection,
-        "runs": {"base": digest(base.inputs), "tuned": digest(tuned.inputs)},
-    }
     folder = write_record(
         root,
         "comparison",
-        inputs,
+        {
+            "base": base.inputs["model"],
+            "tuned": [tuned.inputs["model"]],
+            "probe_set": base.inputs["probe_set"],
+            "selection": selection,
+            "runs": {"base": digest(base.inputs), "tuned": digest(tuned.inputs)},
+        },
         tables,
         settings={"base": base.name, "tuned": [tuned.name]},
         metrics=metrics,
@@ -68,10 +59,34 @@ def compare(base: ProbeRun, tuned: ProbeRun, root: Path) -> tuple[Path, dict[str
     return folder, tables
 
 
+def kept_metrics(base: ProbeRun, tuned: ProbeRun) -> dict[str, float]:
+    """`kept/<language>`: the share of unchanged answers per language [paper 5.2.1] between two runs of one wording."""
+    items = _items(base)
+    before, after = _joinable(base, tuned)
+    return _by_member("kept", unchanged(before, after, items, selection=selection_of(items)), "language")
+
+
+def _joinable(base: ProbeRun, tuned: ProbeRun) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both scores, under one name where two wordings of the same items are compared."""
+    names = [str(run.inputs["probe_set"]) for run in (base, tuned)]
+    if names[0] == names[1]:
+        return base.scores, tuned.scores
+    registries = {REGISTRIES.get(name, name) for name in names}
+    if len(registries) > 1:
+        raise ValueshiftError(f"{names[0]} and {names[1]} ask different questions; compare runs of one survey")
+    if base.inputs["model"] != tuned.inputs["model"]:
+        raise ValueshiftError(
+            f"the runs differ in model and in wording ({names[0]}, {names[1]}); probe both models with one, or compare "
+            "the two wordings on one model"
+        )
+    (registry,) = registries
+    return base.scores.assign(probe_set=registry), tuned.scores.assign(probe_set=registry)
+
+
 def _items(run: ProbeRun) -> Mapping[str, Item]:
     return probe_set(str(run.inputs["probe_set"])).items
 
 
-def _selection(items: Mapping[str, Item]) -> Selection:
-    """The paper's questions where the registry marks any, else all."""
-    return "paper" if any(item.paper for item in items.values()) else "all"
+def _by_member(family: str, table: pd.DataFrame, column: str) -> dict[str, float]:
+    known = table.dropna(subset=["unchanged"])
+    return {f"{family}/{name}": float(value) for name, value in zip(known[column], known["unchanged"], strict=True)}

@@ -1,0 +1,69 @@
+"""The run record of a probe run, with what its answers say: summary, alignment with the survey, agreement of readings."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from ..analysis.profiles import Selection, summary_metrics
+from ..analysis.readings import available, read, readings_agree
+from ..core.probes import Item, probe_set
+from ..core.records import write_record
+from ..core.surveys import has_survey_truth, survey_truth
+from .alignment import Countries, alignment_metrics, alignment_note, survey_alignment
+from .results import ProbeRun
+
+
+def selection_of(items: Mapping[str, Item]) -> Selection:
+    """The questions that statistics are about: the paper's where the registry marks any, else all."""
+    return "paper" if any(item.paper for item in items.values()) else "all"
+
+
+def write_probe_record(
+    root: Path,
+    run: ProbeRun,
+    *,
+    reading: str = "sum",
+    countries: Countries | None = None,
+    extra_metrics: Mapping[str, float] | None = None,
+) -> Path:
+    """Write the run record of a probe run and return its folder.
+
+    Tables: `scores` (raw, all readings can be made of it), `alignment` (where there is survey truth), `readings` (agreement
+    between the readings that were asked for).
+
+    Raises:
+        ValueshiftError: the reading is unknown or its columns were not asked for; a country was not surveyed; the record
+            cannot be written.
+    """
+    name = str(run.inputs["probe_set"])
+    items = probe_set(name).items
+    scores = read(run.scores, reading, items)
+    tables = {"scores": run.scores}
+    metrics = summary_metrics(scores)
+    notes = [f"Answers and p_first are read as `{reading}`."]
+    if has_survey_truth(name):
+        truth = survey_truth(name)
+        tables["alignment"] = survey_alignment(scores, truth, items, countries)
+        metrics |= alignment_metrics(tables["alignment"])
+        notes.append(alignment_note(tables["alignment"], truth))
+    if len(available(run.scores)) > 1:
+        tables["readings"] = readings_agree(run.scores, items, selection=selection_of(items))
+        metrics |= _agreement_metrics(tables["readings"])
+    return write_record(
+        root,
+        "probe",
+        run.inputs,
+        tables,
+        settings={**run.settings, "reading": reading},
+        metrics={**metrics, **(extra_metrics or {})},
+        notes=tuple(notes),
+    )
+
+
+def _agreement_metrics(table: pd.DataFrame) -> dict[str, float]:
+    """`readings_agree/<language>`: the share of questions on which all readings give the same answer."""
+    known = table[(table["reading"] == "all") & table["agree"].notna()]
+    return {
+        f"readings_agree/{code}": float(share) for code, share in zip(known["language"], known["agree"], strict=True)
+    }
