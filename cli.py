@@ -342,6 +342,21 @@ def _print_balance(name: str, probes: Any) -> None:
     )
 
 
+@probes_app.command("new")
+def probes_new(
+    name: Annotated[str, typer.Argument(help="Lower-case letters, digits and _; the tasks are <name>_<language>.")],
+    items: Annotated[Path, typer.Option(help="Registry CSV: which code of which variable stands at which pole.")],
+    probes: Annotated[Path, typer.Option(help="Folder of <language>.csv.")],
+    shares: Annotated[Path | None, typer.Option(help="CSV of what people answered: question,<ISO3>,...")] = None,
+) -> None:
+    """Make a probe set of your own survey."""
+    from .core.own_set import new_probe_set
+
+    made = new_probe_set(name, items, probes, shares)
+    print(f"Probe set {name}: {len(made.items)} questions, {', '.join(made.languages)}, in {made.folder.parent}")
+    print(f"Next: valueshift probe MODEL --probe-set {name}, or lm_eval --tasks {name} --model hf ...")
+
+
 @survey_app.command("import")
 def survey_import(
     files: Annotated[

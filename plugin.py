@@ -103,9 +103,9 @@ PATCHES: "Mapping[str, Callable[[ModuleType], None]]" = {
 
 def task_paths() -> list[str]:
     """Folders of task files, for harness releases that discover plugins themselves (entry point `lm_eval.tasks`)."""
-    from .core.paths import TASKS
+    from .core.paths import task_folders
 
-    return [str(TASKS)]
+    return [str(folder) for folder in task_folders()]
 
 
 def record_results(results: "Mapping[str, Any]", samples: "Mapping[str, list[dict[str, Any]]]") -> None:

@@ -25,6 +25,11 @@ def selected(items: Mapping[str, Item], selection: Selection = "paper") -> list[
     return questions
 
 
+def default_selection(items: Mapping[str, Item]) -> Selection:
+    """The questions that statistics are about: the paper's where the registry marks any, else all."""
+    return "paper" if any(item.paper for item in items.values()) else "all"
+
+
 def checked(scores: pd.DataFrame, columns: Iterable[str] = ("p_first", "answer")) -> pd.DataFrame:
     """`scores` itself, once it is known to hold one row per language and question of one probe set.
 

@@ -21,6 +21,16 @@ def cache_root() -> Path:
     return user_cache_path("valueshift")
 
 
+def own_sets() -> Path:
+    """Folder of imported probe sets and of those that users made: `<name>/{probes,items.csv,tasks,truth}`."""
+    return cache_root() / "probe_sets"
+
+
+def task_folders() -> list[Path]:
+    """Folders of lm-eval task files: the package's, then those of users' own probe sets."""
+    return [TASKS, *sorted(own_sets().glob("*/tasks"))]
+
+
 def hook_enabled() -> bool:
     """False when `VALUESHIFT_HOOK` is `off`: lm-eval is then left exactly as it is installed."""
     return os.environ.get("VALUESHIFT_HOOK", "").lower() != "off"

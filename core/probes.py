@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, mo
 from .digests import text_digest
 from .errors import ValueshiftError
 from .languages import LANGUAGES
-from .paths import TASKS, cache_root
+from .paths import TASKS, own_sets
 
 MASK = "[MASK]"
 PROBE_HEADER = ("question", "text", "first", "second", "reviewed", "note")
@@ -155,15 +155,15 @@ class ProbeSet:
     @property
     def items(self) -> dict[str, Item]:
         """The registry of this set, by question."""
-        registry = REGISTRIES.get(self.name, self.name)
-        packaged = TASKS / registry / "items.csv"
-        return _items(packaged if packaged.is_file() else self.folder.parent / "items.csv")
+        return _items(registry_folder(self.name) / "items.csv")
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """Codes of the languages that the folder holds, in the project's order."""
-        present = {file.stem for file in self.folder.glob("*.csv")}
-        return tuple(code for code in LANGUAGES if code in present)
+        """Codes of the languages that the folder holds, in the project's order, others after them."""
+        present = sorted(file.stem for file in self.folder.glob("*.csv"))
+        return tuple(
+            sorted(present, key=lambda code: list(LANGUAGES).index(code) if code in LANGUAGES else len(LANGUAGES))
+        )
 
     def probes(self, language: str) -> list[Probe]:
         """All probes of one language, in file order.
@@ -222,8 +222,14 @@ def _items(path: Path) -> dict[str, Item]:
 
 
 def imported_folder(name: str) -> Path:
-    """Where the probe files of an imported set live."""
-    return cache_root() / "probe_sets" / name / "probes"
+    """Where the probe files of an imported set, or of a user's own, live."""
+    return own_sets() / name / "probes"
+
+
+def registry_folder(name: str) -> Path:
+    """The folder with the registry (`items.csv`) that a probe set asks, and with its survey truth (`truth/`)."""
+    registry = REGISTRIES.get(name, name)
+    return TASKS / registry if (TASKS / registry / "items.csv").is_file() else own_sets() / registry
 
 
 def probe_set(name: str) -> ProbeSet:

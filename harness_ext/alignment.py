@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from ..analysis.alignment import alignment
-from ..analysis.profiles import profile
+from ..analysis.profiles import default_selection, profile
 from ..analysis.significance import adjusted
 from ..core.errors import ValueshiftError
-from ..core.languages import language
+from ..core.languages import LANGUAGES
 from ..core.probes import Item
 from ..core.surveys import SurveyTruth
 
@@ -28,7 +28,7 @@ def parse_countries(texts: Sequence[str]) -> dict[str, list[str]]:
         code, _, countries = text.partition("=")
         if not countries or not all(len(country) == 3 and country.isupper() for country in countries.split("+")):
             raise ValueshiftError(f"'{text}' names no country; write LANGUAGE=ISO3, such as de=AUT or de=DEU+AUT")
-        chosen[language(code).code] = countries.split("+")
+        chosen[code] = countries.split("+")
     return chosen
 
 
@@ -43,7 +43,8 @@ def countries_of(code: str, chosen: Countries, truth: SurveyTruth) -> list[str]:
         raise ValueshiftError(
             f"{missing[0]} is not in the survey ({truth.provenance}); it has {', '.join(sorted(surveyed))}"
         )
-    return [country for country in chosen.get(code, (language(code).country,)) if country in surveyed]
+    default = (LANGUAGES[code].country,) if code in LANGUAGES else ()
+    return [country for country in chosen.get(code, default) if country in surveyed]
 
 
 def chosen_countries(code: str, stated: object) -> dict[str, list[str]]:
@@ -65,7 +66,10 @@ def pair_alignment(
     answers: pd.DataFrame, truth: SurveyTruth, items: Mapping[str, Item], country: str
 ) -> "pd.Series[float]":
     """The row of `analysis.alignment.alignment` for one language's answers and one country."""
-    return alignment(answers, truth.profile[[country]], items).iloc[0]
+    if answers.index.intersection(truth.profile.index).empty:
+        nothing = {"spearman": np.nan, "low": np.nan, "high": np.nan, "n": 0, "reason": "no common question"}
+        return pd.Series(nothing)
+    return alignment(answers, truth.profile[[country]], items, default_selection(items)).iloc[0]
 
 
 def survey_alignment(
@@ -83,7 +87,7 @@ def survey_alignment(
         countries = countries_of(code, chosen or {}, truth)
         common = truth.profile.index.intersection(answers.index)
         if countries and len(common):
-            rows.append(alignment(answers[[code]], truth.profile[countries], items))
+            rows.append(alignment(answers[[code]], truth.profile[countries], items, default_selection(items)))
     if not rows:
         return pd.DataFrame({"language": [], "country": [], "spearman": []})
     table = pd.concat(rows, ignore_index=True)

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..analysis.profiles import profile
+from ..analysis.profiles import default_selection, profile
 from ..analysis.shifts import flipped, unchanged
 from ..analysis.wordings import noise_ceiling
 from ..core.digests import digest
 from ..core.errors import ValueshiftError
 from ..core.probes import REGISTRIES, Item, probe_set
 from ..core.records import write_record
-from .probe_record import selection_of
 from .results import ProbeRun
 
 
@@ -28,7 +27,7 @@ def compare(base: ProbeRun, tuned: ProbeRun, root: Path) -> tuple[Path, dict[str
     Raises:
         ValueshiftError: the runs share no language, asked different items, or differ in both model and wording.
     """
-    items, selection = _items(base), selection_of(_items(base))
+    items, selection = _items(base), default_selection(_items(base))
     before, after = _joinable(base, tuned)
     tables = {
         "kept": unchanged(before, after, items, by="language", selection=selection),
@@ -63,7 +62,7 @@ def kept_metrics(base: ProbeRun, tuned: ProbeRun) -> dict[str, float]:
     """`kept/<language>`: the share of unchanged answers per language [paper 5.2.1] between two runs of one wording."""
     items = _items(base)
     before, after = _joinable(base, tuned)
-    return _by_member("kept", unchanged(before, after, items, selection=selection_of(items)), "language")
+    return _by_member("kept", unchanged(before, after, items, selection=default_selection(items)), "language")
 
 
 def _joinable(base: ProbeRun, tuned: ProbeRun) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -5,18 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..analysis.profiles import Selection, summary_metrics
+from ..analysis.profiles import default_selection, summary_metrics
 from ..analysis.readings import available, read, readings_agree
-from ..core.probes import Item, probe_set
+from ..core.probes import probe_set
 from ..core.records import write_record
 from ..core.surveys import has_survey_truth, survey_truth
 from .alignment import Countries, alignment_metrics, alignment_note, survey_alignment
 from .results import ProbeRun
-
-
-def selection_of(items: Mapping[str, Item]) -> Selection:
-    """The questions that statistics are about: the paper's where the registry marks any, else all."""
-    return "paper" if any(item.paper for item in items.values()) else "all"
 
 
 def write_probe_record(
@@ -48,7 +43,7 @@ def write_probe_record(
         metrics |= alignment_metrics(tables["alignment"])
         notes.append(alignment_note(tables["alignment"], truth))
     if len(available(run.scores)) > 1:
-        tables["readings"] = readings_agree(run.scores, items, selection=selection_of(items))
+        tables["readings"] = readings_agree(run.scores, items, selection=default_selection(items))
         metrics |= _agreement_metrics(tables["readings"])
     return write_record(
         root,

@@ -12,8 +12,8 @@ import pandas as pd
 from ... import __version__
 from ..errors import ValueshiftError
 from ..files import whole_folder
-from ..paths import TASKS, cache_root
-from ..probes import REGISTRIES, Item, read_items
+from ..paths import cache_root
+from ..probes import Item, read_items, registry_folder
 from .importer import SurveyImport
 from .poles import Middle, collapse
 
@@ -27,7 +27,7 @@ class SurveyTruth:
     profile: pd.DataFrame
     """Index `question` in registry order, one column per country (ISO 3166-1 alpha-3), values p_first in [0, 1]; NaN
     where a country has no answers."""
-    source: Literal["imported", "packaged"]
+    source: Literal["imported", "packaged", "own"]
     provenance: str
     """One sentence for reports: source, citation, weights, middle codes, and for how many questions it holds."""
 
@@ -65,7 +65,7 @@ def survey_truth(name: str = "wvs", *, middle: Middle = "split", weighted: bool 
         ValueshiftError: the registry is unknown or has no survey truth; the import is damaged; unweighted shares are
             wanted and only the packaged table, which is weighted, is there.
     """
-    registry = TASKS / REGISTRIES.get(name, name)
+    registry = registry_folder(name)
     if not has_survey_truth(name):
         raise ValueshiftError(f"there is no survey truth for '{name}'; choose a probe set of the WVS, such as wvs")
     items = read_items(registry / "items.csv")
@@ -104,8 +104,12 @@ def _packaged(path: Path, items: Mapping[str, Item], weighted: bool) -> SurveyTr
             f"{path} holds weighted shares only; run `valueshift survey import FILE` with your copy of the survey"
         )
     table = pd.read_csv(path, index_col="question")
+    asked = [name for name in items if name in table.index]
+    if "rule" not in table:  # a user's own shares, see `core.own_set`
+        profile = table.loc[asked].astype(float).rename_axis(columns="country")
+        return SurveyTruth(profile, "own", f"your shares in {path}; {_extent(profile, items)}")
     # A row made by another rule than the registry's is another quantity.
-    by_rule = [name for name, item in items.items() if name in table.index and table["rule"][name] == rule(item)]
+    by_rule = [name for name in asked if table["rule"][name] == rule(items[name])]
     profile = table.loc[by_rule].drop(columns="rule").astype(float).rename_axis(columns="country")
     return SurveyTruth(profile, "packaged", f"{_CITATION}; weighted, no middle codes; {_extent(profile, items)}")
 
@@ -122,4 +126,4 @@ def _extent(profile: pd.DataFrame, items: Mapping[str, Item]) -> str:
 
 def has_survey_truth(name: str) -> bool:
     """Whether a probe set asks a survey whose answers can be known here."""
-    return (TASKS / REGISTRIES.get(name, name) / "truth").is_dir()
+    return (registry_folder(name) / "truth").is_dir()
