@@ -27,10 +27,14 @@ def main() -> None:
         "sys.meta_path[:] = [f for f in sys.meta_path if type(f).__name__ != 'Hook']\n"
         f"start = time.perf_counter(); {HOOK}; print(time.perf_counter() - start)"
     )
-    hook = [float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout) for _ in range(20)]
+    hook = [
+        float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout) for _ in range(20)
+    ]
     whole = statistics.median(timings["python -c pass"])
     print(f"start of Python with the hook   {1000 * whole:7.2f} ms (median of {STARTS})")
-    print(f"of which the hook               {1000 * statistics.median(hook):7.2f} ms ({statistics.median(hook) / whole:.1%})")
+    print(
+        f"of which the hook               {1000 * statistics.median(hook):7.2f} ms ({statistics.median(hook) / whole:.1%})"
+    )
     extra = statistics.median(timings["python -c 'import json'"]) - whole
     print(f"for comparison, `import json`   {1000 * extra:7.2f} ms")
 

@@ -5,6 +5,7 @@ task reads `pretrained` from the metadata that `simple_evaluate` and the command
 """
 
 import logging
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,6 +20,9 @@ from .formats import FORMATS, Format
 log = logging.getLogger(__name__)
 
 _HOW = "pass the format: --metadata format=encoder-decoder, causal or masked"
+_WEIGHTS = ("pretrained", "model_path", "model")
+_ADAPTERS = ("peft", "delta", "subfolder", "lora_local_path")
+_VARIANTS = ("revision", *_ADAPTERS)
 _current: ContextVar[Any] = ContextVar("valueshift_lm", default=None)
 
 
@@ -35,6 +39,15 @@ class Asked:
     rows: int | None = None
     """Rows of the input embedding, where known."""
     dtype: str = "unknown"
+    positions: int | None = None
+    """Tokens that the harness gives this model at most; it would cut what is longer."""
+    engine: str = ""
+    """What computes, and with which arguments: engines do not give the same log-probabilities."""
+
+    @property
+    def key(self) -> str:
+        """What has to be the same for cached requests and responses to be used again."""
+        return f"{self.format}-{self.digest}-{digest([self.dtype, self.engine])}"
 
 
 @contextmanager
@@ -80,28 +93,39 @@ def current(metadata: Mapping[str, Any]) -> Asked:
         raise ValueshiftError(f"unknown format '{stated}' in the metadata; {_HOW}")
     lm = _current.get()
     if lm is not None:
-        return _from_lm(lm, stated)
+        return _from_lm(lm, metadata, stated)
     return _from_metadata(metadata, stated)
 
 
-def _from_lm(lm: Any, stated: Format | None) -> Asked:
+def _from_lm(lm: Any, metadata: Mapping[str, Any], stated: Format | None) -> Asked:
     kind = stated or getattr(lm, "cloze_format", None) or _family_of_lm(lm)
     model = getattr(lm, "model", None)
     embedding = model.get_input_embeddings() if model is not None and hasattr(model, "get_input_embeddings") else None
-    pretrained = getattr(lm, "pretrained", None)
-    arguments = {
-        name: str(value)
-        for name in ("revision", "peft", "delta", "subfolder", "model", "base_url")
-        if isinstance(value := getattr(lm, name, None), str) and value
-    }
+    in_memory = hasattr(model, "state_dict") and not isinstance(getattr(lm, "pretrained", None), str)
+    named = {} if in_memory else _named(lm, metadata)
+    arguments = sorted(f"{name}={value}" for name, value in metadata.items())
     return Asked(
         format=kind,
-        name=pretrained if isinstance(pretrained, str) else arguments.get("model") or type(lm).__name__,
-        digest=_digest(pretrained, arguments, model),
+        name=next((named[name] for name in _WEIGHTS if name in named), type(lm).__name__),
+        digest=_state_digest(model) if in_memory else _digest(named),
         tokenizer=getattr(lm, "tokenizer", None),
         rows=embedding.weight.shape[0] if embedding is not None else None,
         dtype=str(getattr(model, "dtype", "unknown")).removeprefix("torch."),
+        positions=getattr(lm, "max_length", None),
+        engine=" ".join([type(lm).__name__, *arguments]),
     )
+
+
+def _named(lm: Any, metadata: Mapping[str, Any]) -> dict[str, str]:
+    """What names the model: attributes of the `LM`, the arguments of its engine (vLLM, SGLang), else the command line's."""
+    engine = getattr(lm, "model_args", None)
+    arguments = engine if isinstance(engine, Mapping) else {}
+    found = {}
+    for name in (*_WEIGHTS, *_VARIANTS, "base_url"):
+        values = (getattr(lm, name, None), arguments.get(name), metadata.get(name))
+        if (value := next((value for value in values if isinstance(value, str) and value), None)) is not None:
+            found[name] = value
+    return found
 
 
 def _family_of_lm(lm: Any) -> Format:
@@ -135,38 +159,37 @@ def _from_metadata(metadata: Mapping[str, Any], stated: Format | None) -> Asked:
     trust = bool(metadata.get("trust_remote_code", False))
     config = load_config(name, revision=revision, trust_remote_code=trust)
     tokenizer = load_tokenizer(metadata.get("tokenizer") or name, revision=revision, trust_remote_code=trust)
-    arguments = {key: str(metadata[key]) for key in ("revision", "peft", "delta", "subfolder") if metadata.get(key)}
     return Asked(
         format=stated or family(config),
         name=name,
-        digest=_digest(name, arguments, None),
+        digest=_digest({key: str(metadata[key]) for key in (*_WEIGHTS, *_VARIANTS) if metadata.get(key)}),
         tokenizer=tokenizer,
         rows=getattr(config, "vocab_size", None),
         dtype=str(metadata.get("dtype", "auto")),
     )
 
 
-def _digest(pretrained: object, arguments: Mapping[str, str], model: Any) -> str:
-    """Content digest where the weights can be seen, else a digest of what names the model."""
-    adapters = {key: value for key, value in arguments.items() if key in ("peft", "delta", "subfolder")}
-    if isinstance(pretrained, str):
-        folder = checkpoint_folder(pretrained, arguments.get("revision", "main"))
-        if folder is not None and not adapters:
-            return model_digest(folder)
-        if folder is not None:
-            parts = {
-                key: model_digest(Path(value)) if Path(value).is_dir() else value for key, value in adapters.items()
-            }
-            return digest({"base": model_digest(folder), **parts})
-        return digest({"pretrained": pretrained, **arguments})
-    if model is not None and hasattr(model, "state_dict"):
-        return _state_digest(model)
-    return digest(dict(arguments))
+def _digest(named: Mapping[str, str]) -> str:
+    """Content digest where the weights can be seen, else a digest of what names the model.
+
+    A model that nothing names is never taken for another one: each time it has a digest of its own.
+    """
+    pretrained = next((named[name] for name in _WEIGHTS if name in named), None)
+    if pretrained is None:
+        return digest(dict(named) or {"unknown": uuid.uuid4().hex})
+    folder = checkpoint_folder(pretrained, named.get("revision", "main"))
+    if folder is None:
+        return digest(dict(named))
+    adapters = {key: value for key, value in named.items() if key in _ADAPTERS}
+    if not adapters:
+        return model_digest(folder)
+    parts = {key: model_digest(Path(value)) if Path(value).is_dir() else value for key, value in adapters.items()}
+    return digest({"base": model_digest(folder), **parts})
 
 
 def pretrained_digest(name: str, revision: str | None = None) -> str:
     """Content digest of a checkpoint by path or hub name; of its name and revision where it is not on this machine."""
-    return _digest(name, {"revision": revision or "main"}, None)
+    return _digest({"pretrained": name, "revision": revision or "main"})
 
 
 def checkpoint_folder(name: str, revision: str | None = "main") -> Path | None:

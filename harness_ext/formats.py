@@ -1,8 +1,8 @@
 """How a probe is put to a model: as token ids (our own scoring) and as strings (the harness), for each model family.
 
 Encoder-decoder: encoder ids = prefix + sentinel 0 + suffix + `</s>`, decoder target = sentinel 0 + option.
-Causal: log p(option + suffix | prefix); an empty prefix means BOS. Masked: the option's tokens in the mask's place.
-Whitespace beside the mask decides whether option and suffix begin a word.
+Causal: log p(option + suffix | prefix); an empty prefix means BOS. Masked: pseudo-log-likelihood of the option's tokens in the
+mask's place. Whitespace beside the mask decides whether option and suffix begin a word.
 """
 
 from collections.abc import Sequence
@@ -26,6 +26,99 @@ class EncoderDecoderIds:
     encoder: tuple[int, ...]
     first: tuple[int, ...]
     second: tuple[int, ...]
+
+    @property
+    def length(self) -> int:
+        """The longest sequence that the model sees."""
+        return max(map(len, (self.encoder, self.first, self.second)))
+
+    @property
+    def cost(self) -> int:
+        """Tokens that go through the encoder."""
+        return len(self.encoder)
+
+    @property
+    def scored(self) -> tuple[int, int]:
+        """Tokens whose log-probabilities are summed, for each option."""
+        return len(self.first), len(self.second)
+
+
+@dataclass(frozen=True)
+class CausalIds:
+    """Token ids of one probe: what stands before the mask (at least one token), and option + suffix for both options."""
+
+    context: tuple[int, ...]
+    first: tuple[int, ...]
+    second: tuple[int, ...]
+
+    @property
+    def length(self) -> int:
+        """The longest sequence that the model sees."""
+        return len(self.context) + max(len(self.first), len(self.second)) - 1
+
+    @property
+    def cost(self) -> int:
+        """Tokens that go through the model."""
+        return 2 * self.length
+
+    @property
+    def scored(self) -> tuple[int, int]:
+        """Tokens whose log-probabilities are summed, for each option."""
+        return len(self.first), len(self.second)
+
+
+@dataclass(frozen=True)
+class MaskedOption:
+    """A statement with one option in it: its token ids, and for each token of the option where it is and what is masked.
+
+    `masks[i]` holds the positions that are masked while token `positions[i]` is scored: its own and those of the later
+    tokens of its word [Kauf and Ivanova 2023: within-word left-to-right].
+    """
+
+    ids: tuple[int, ...]
+    positions: tuple[int, ...]
+    masks: tuple[tuple[int, ...], ...]
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The option's tokens."""
+        return tuple(self.ids[position] for position in self.positions)
+
+    @property
+    def length(self) -> int:
+        """The sequence that the model sees."""
+        return len(self.ids)
+
+    @property
+    def cost(self) -> int:
+        """Tokens that go through the model: the statement once for each token of the option."""
+        return len(self.ids) * len(self.positions)
+
+
+@dataclass(frozen=True)
+class MaskedIds:
+    """Token ids of one probe for a masked model."""
+
+    first: MaskedOption
+    second: MaskedOption
+
+    @property
+    def length(self) -> int:
+        """The longest sequence that the model sees."""
+        return max(self.first.length, self.second.length)
+
+    @property
+    def cost(self) -> int:
+        """Tokens that go through the model."""
+        return self.first.cost + self.second.cost
+
+    @property
+    def scored(self) -> tuple[int, int]:
+        """Tokens whose log-probabilities are summed, for each option."""
+        return len(self.first.positions), len(self.second.positions)
+
+
+Ids = EncoderDecoderIds | CausalIds | MaskedIds
 
 
 @dataclass(frozen=True)
@@ -90,23 +183,76 @@ def encoder_decoder_ids(probe: Probe, tokenizer: Any, sentinels: Sentinels) -> E
     return ids
 
 
-def causal_token_counts(probe: Probe, tokenizer: Any) -> tuple[int, int]:
-    """Tokens that each option adds after the prefix, as a causal tokenizer splits them."""
-    before = len(_ids(tokenizer, probe.prefix.rstrip()))
-    first, second = (len(_ids(tokenizer, probe.prefix + option)) - before for option in (probe.first, probe.second))
-    return first, second
+def causal_ids(probe: Probe, tokenizer: Any) -> CausalIds:
+    """The ids of one probe for a causal model, by the harness's own rule.
 
-
-def masked_token_counts(probe: Probe, tokenizer: Any) -> tuple[int, int]:
-    """Tokens of each option in the mask's place.
+    Whitespace before the mask goes to the option, both are split as they stand together, and an empty prefix is BOS, or EOS
+    where a tokenizer has no BOS (`TemplateLM._encode_pair` and `loglikelihood` of lm-eval 0.4.13).
 
     Raises:
         ValueshiftError: as `check_options`.
     """
-    glued = _glued_left(probe)
-    first, second = piece_ids(tokenizer, probe.first, glued), piece_ids(tokenizer, probe.second, glued)
-    check_options(probe, tokenizer, first, second)
-    return len(first), len(second)
+    prefix = probe.prefix.rstrip()
+    if prefix:
+        context = tuple(tokenizer.encode(prefix))
+    else:
+        bos = tokenizer.bos_token_id
+        context = (tokenizer.eos_token_id if bos is None else bos,)
+
+    def after(text: str) -> tuple[int, ...]:
+        if not prefix:
+            return _ids(tokenizer, text)
+        return tuple(tokenizer.encode(probe.prefix + text))[len(context) :]
+
+    check_options(probe, tokenizer, after(probe.first), after(probe.second))
+    first, second = after(probe.first + probe.suffix), after(probe.second + probe.suffix)
+    return CausalIds(context, first, second)
+
+
+def masked_ids(probe: Probe, tokenizer: Any) -> MaskedIds:
+    """The ids of one probe for a masked model.
+
+    Raises:
+        ValueshiftError: as `check_options` and `masked_option`.
+    """
+    first, second = (
+        masked_option(probe.prefix, option, probe.suffix, tokenizer) for option in (probe.first, probe.second)
+    )
+    check_options(probe, tokenizer, first.tokens, second.tokens)
+    return MaskedIds(first, second)
+
+
+def masked_option(prefix: str, option: str, suffix: str, tokenizer: Any) -> MaskedOption:
+    """An option in its statement, split as the tokenizer splits the whole, so that no token is one a model never saw.
+
+    The option's tokens are all that hold one of its characters, and a mark of the space before it. Words are the tokenizer's.
+
+    Raises:
+        ValueshiftError: the tokenizer cannot say which characters a token stands for.
+    """
+    if not tokenizer.is_fast:
+        raise ValueshiftError(
+            f"{type(tokenizer).__name__} does not say which characters a token stands for; use the fast tokenizer"
+        )
+    encoded = tokenizer(prefix + option + suffix, return_offsets_mapping=True)
+    begin, end = len(prefix.rstrip()), len((prefix + option).rstrip())
+    words = encoded.word_ids()
+    positions = tuple(
+        position
+        for position, (start, stop) in enumerate(encoded["offset_mapping"])
+        if words[position] is not None and start < end and stop > begin
+    )
+    masks = tuple(
+        tuple(later for later in range(position, len(words)) if words[later] == words[position])
+        for position in positions
+    )
+    return MaskedOption(tuple(encoded["input_ids"]), positions, masks)
+
+
+def scored_texts(probe: Probe, asked: Format) -> tuple[str, str]:
+    """The text whose log-probability is taken for each option: the option, and with a causal model also what follows it."""
+    after = probe.suffix if asked == "causal" else ""
+    return probe.first + after, probe.second + after
 
 
 def check_options(probe: Probe, tokenizer: Any, first: Sequence[int], second: Sequence[int]) -> None:
@@ -132,7 +278,8 @@ def check_options(probe: Probe, tokenizer: Any, first: Sequence[int], second: Se
 def strings(probe: Probe, asked: Format, sentinels: Sentinels | None = None, mask_token: str | None = None) -> Strings:
     """What the harness is given for one probe."""
     if asked == "causal":
-        return Strings(probe.prefix, probe.first + probe.suffix, probe.second + probe.suffix)
+        prefix = probe.prefix if probe.prefix.strip() else ""
+        return Strings(prefix, probe.first + probe.suffix, probe.second + probe.suffix)
     if asked == "masked":
         return Strings(f"{probe.prefix}{mask_token}{probe.suffix}", probe.first, probe.second)
     if sentinels is None:

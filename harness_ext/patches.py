@@ -7,6 +7,7 @@ disables all of them.
 - untied head: `HFLM` ties the head of untied encoder-decoder models (transformers 5 forces the flag); it is kept.
 - results: the samples of our tasks reach the run record without `--log_samples`; our errors end the command line cleanly.
 - model in the keys: `--use_cache` and `--cache_requests` do not mix models on our tasks.
+- models: `--model hf-mlm` and `--model hf-encdec` are known without the entry points that later releases read.
 """
 
 import functools
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..core.errors import ValueshiftError
-from ..core.paths import TASKS
+from ..core.paths import task_folders
 
 log = logging.getLogger("valueshift.hook")
 
@@ -45,7 +46,7 @@ def discovery(manager: Any) -> None:
         given = call.arguments["include_path"]
         if call.arguments.get("include_defaults", True):
             theirs = list(given) if isinstance(given, list | tuple) else [given] if given else []
-            call.arguments["include_path"] = [TASKS, *theirs]
+            call.arguments["include_path"] = [*task_folders(), *theirs]
         original(*call.args, **call.kwargs)
         self.include_path = given
 
@@ -132,10 +133,9 @@ def _is_ours(task: Any) -> bool:
     return isinstance(name, str) and name in our_names()
 
 
-@functools.cache
-def our_names() -> frozenset[str]:
-    """Names of all packaged tasks and groups."""
-    return frozenset(path.stem for path in TASKS.rglob("*.yaml"))
+def our_names() -> set[str]:
+    """Names of all our tasks and groups, and of those of users' own probe sets."""
+    return {path.stem for folder in task_folders() for path in folder.rglob("*.yaml")}
 
 
 def model_in_keys(model: Any, evaluator: Any) -> None:
@@ -166,6 +166,23 @@ def model_in_keys(model: Any, evaluator: Any) -> None:
             return original(lm, *args, **kwargs)
 
     evaluator.evaluate = evaluate
+
+
+OUR_MODELS = {
+    "hf-mlm": "valueshift.harness_ext.lms:MaskedLM",
+    "hf-encdec": "valueshift.harness_ext.lms:EncoderDecoderLM",
+}
+
+
+def models(module: Any) -> None:
+    """Register our harness models, loaded when they are first asked for."""
+    from lm_eval.api import registry
+
+    if any("entry_points" in inspect.getsource(source) for source in (module, registry)):
+        _not_needed("models", "this lm-eval discovers plugins itself")
+        return
+    for name, target in OUR_MODELS.items():
+        registry.model_registry.register(name, target=target)
 
 
 def clean_exit(run: Any) -> None:

@@ -1,14 +1,12 @@
-"""`valueshift probe`: ask one model a probe set in several languages, resumable by language."""
+"""`valueshift probe`: ask one model of any family a probe set in several languages, resumable by language."""
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from ..core.digests import digest
 from ..core.errors import ValueshiftError
@@ -16,24 +14,25 @@ from ..core.files import whole_file
 from ..core.languages import parse_languages
 from ..core.probes import Probe, ProbeSet, probe_set
 from ..core.scores import scores_frame
-from .encoder_decoder import EncoderDecoderScorer, batches
+from .causal import CausalScorer
+from .encoder_decoder import EncoderDecoderScorer, refuse_float16
 from .families import family, pretrained_digest
+from .formats import Format
+from .masked import MaskedScorer
 from .models import load_config, load_model, load_tokenizer
+from .neutral import neutral_probe, neutral_stem
 from .results import ProbeRun, probe_inputs, read_probe_runs, score_row, single_run
-
-log = logging.getLogger(__name__)
+from .scoring import Scorer, score_probes
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-TOKEN_BUDGET = 4096
-"""Encoder tokens of a batch, padding included, where the batch size is `auto`."""
 
 
 @dataclass(frozen=True)
 class Asking:
-    """How a model is asked; none of it but `dtype` and `limit` changes what is found."""
+    """How a model is asked; none of it but `dtype`, `limit` and what is asked besides changes what is found."""
 
     batch_size: int | None = None
-    """Probes in a batch; None fills batches to `TOKEN_BUDGET`."""
+    """Probes in a batch; None fills batches to `scoring.TOKEN_BUDGET` tokens."""
     device: str | None = None
     dtype: str | None = None
     """float32 on a CPU and bfloat16 on a GPU where None."""
@@ -41,6 +40,10 @@ class Asking:
     trust_remote_code: bool = False
     limit: int | None = None
     """Only the first questions of each language."""
+    closing: bool = True
+    """Also score the sentinel that closes an option, for the reading `closed`; encoder-decoder models only."""
+    neutral: bool = False
+    """Also score both options in the neutral stem of their language, for the reading `dcpmi`."""
 
 
 def ask(model: str, asked: ProbeSet, languages: Sequence[str], root: Path, how: Asking) -> ProbeRun:
@@ -55,23 +58,20 @@ def ask(model: str, asked: ProbeSet, languages: Sequence[str], root: Path, how: 
         raise ValueshiftError(f"unknown dtype '{dtype}'; choose one of {', '.join(DTYPES)}")
     options = {"revision": how.revision, "trust_remote_code": how.trust_remote_code}
     format = family(load_config(model, **options))
-    if format != "encoder-decoder":
-        raise ValueshiftError(
-            f"valueshift probe asks encoder-decoder models; ask this {format} model with "
-            f"`lm_eval --tasks {asked.name} --model hf --model_args pretrained={model}`"
-        )
-    if dtype == "float16":
-        raise ValueshiftError("T5-family models overflow in float16 and give NaN; choose --dtype bfloat16 or float32")
+    if format == "encoder-decoder":
+        refuse_float16(dtype)
     probes = {language: asked.probes(language)[: how.limit] for language in languages}
     inputs = probe_inputs(pretrained_digest(model, how.revision), asked.name, probes, format, dtype)
-    cached = {language: _cache_file(root, inputs, language) for language in languages}
+    if how.neutral:
+        inputs["neutral"] = {language: neutral_stem(language) for language in languages}
+    cached = {language: _cache_file(root, inputs, language, how) for language in languages}
     todo = [language for language in languages if not cached[language].is_file()]
     if todo:
         tokenizer = load_tokenizer(model, **options)
-        loaded = load_model(model, dtype=DTYPES[dtype], device=device, **options)
-        scorer = EncoderDecoderScorer(loaded, tokenizer)
+        loaded = load_model(model, format, dtype=DTYPES[dtype], device=device, **options)
+        scorer = scorer_for(format, loaded, tokenizer, closing=how.closing)
         for language in todo:
-            scores = _ask_language(scorer, probes[language], how.batch_size)
+            scores = _ask_language(scorer, probes[language], how)
             with whole_file(cached[language]) as temporary:
                 scores.to_parquet(temporary, index=False)
     settings = {
@@ -85,56 +85,49 @@ def ask(model: str, asked: ProbeSet, languages: Sequence[str], root: Path, how: 
     return ProbeRun(model, inputs, settings, scores)
 
 
-def _cache_file(root: Path, inputs: Mapping[str, Any], language: str) -> Path:
-    """Where the scores of one language lie: named by all that determines them."""
-    key = {**inputs, "probes": {language: inputs["probes"][language]}}
+def _cache_file(root: Path, inputs: Mapping[str, Any], language: str, how: Asking) -> Path:
+    """Where the scores of one language lie: named by all that determines them, and by which columns are filled."""
+    by_language = {name: {language: inputs[name][language]} for name in ("probes", "neutral") if name in inputs}
+    key = {**inputs, **by_language, "closing": how.closing}
     return root / "scores" / f"{digest(key)}.parquet"
 
 
-def _ask_language(scorer: EncoderDecoderScorer, probes: Sequence[Probe], size: int | None) -> pd.DataFrame:
-    ids = [scorer.ids(probe) for probe in probes]
-    rows: list[dict[str, object]] = [{} for _ in probes]
-    with tqdm(total=len(probes), desc=probes[0].language, unit="probe") as progress:
-
-        def score(batch: list[int]) -> None:
-            for index, found in zip(batch, scorer.score([ids[i] for i in batch]), strict=True):
-                rows[index] = score_row(
-                    probes[index],
-                    found.first,
-                    found.second,
-                    closing_first=found.closing_first,
-                    closing_second=found.closing_second,
-                    tokens_first=found.tokens_first,
-                    tokens_second=found.tokens_second,
-                )
-            progress.update(len(batch))
-
-        lengths = [len(found.encoder) for found in ids]
-        for batch in batches(lengths, size or len(probes), None if size else TOKEN_BUDGET):
-            halving(score, batch)
+def _ask_language(scorer: Scorer[Any], probes: Sequence[Probe], how: Asking) -> pd.DataFrame:
+    stems = [neutral_probe(probe, scorer.format) for probe in probes] if how.neutral else []
+    asked = list(dict.fromkeys([*probes, *stems]))
+    scores = dict(zip(asked, score_probes(scorer, asked, how.batch_size, label=probes[0].language), strict=True))
+    rows = []
+    for place, probe in enumerate(probes):
+        first, second = scores[probe]
+        neutral = scores[stems[place]] if stems else None
+        rows.append(
+            score_row(
+                probe,
+                scorer.format,
+                first.logprob,
+                second.logprob,
+                closing_first=first.closing,
+                closing_second=second.closing,
+                neutral_first=neutral[0].logprob if neutral else None,
+                neutral_second=neutral[1].logprob if neutral else None,
+                tokens_first=first.tokens,
+                tokens_second=second.tokens,
+            )
+        )
     return scores_frame(rows)
 
 
-def halving(work: Callable[[list[int]], None], batch: list[int]) -> None:
-    """Do `work` on a batch; when memory runs out, on its halves, and say so.
+def scorer_for(format: Format, model: Any, tokenizer: Any, *, closing: bool = False) -> Scorer[Any]:
+    """What scores probes with a model of this family.
 
     Raises:
-        ValueshiftError: memory runs out on a single probe.
+        ValueshiftError: the model cannot be asked in this format.
     """
-    try:
-        work(batch)
-        return
-    except torch.cuda.OutOfMemoryError:
-        torch.cuda.empty_cache()
-    except RuntimeError as error:
-        if "not enough memory" not in str(error):
-            raise
-    if len(batch) == 1:
-        raise ValueshiftError("memory does not hold one probe of this model; use a larger device or --dtype bfloat16")
-    log.warning("out of memory at %d probes; going on with batches of %d", len(batch), len(batch) // 2)
-    middle = len(batch) // 2
-    halving(work, batch[:middle])
-    halving(work, batch[middle:])
+    if format == "causal":
+        return CausalScorer(model, tokenizer)
+    if format == "masked":
+        return MaskedScorer(model, tokenizer)
+    return EncoderDecoderScorer(model, tokenizer, closing=closing)
 
 
 def parse_batch_size(text: str) -> int | None:

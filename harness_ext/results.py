@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from ..analysis.profiles import summary_metrics
 from ..core.errors import ValueshiftError
 from ..core.probes import Probe, probes_digest
-from ..core.records import read_record, read_table, write_record
+from ..core.records import read_record, read_table
 from ..core.scores import answer, p_first, scores_frame
+from .formats import Format, scored_texts
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,11 @@ def probe_inputs(
     }
 
 
-def score_row(probe: Probe, logprob_first: float, logprob_second: float, **columns: float | None) -> dict[str, object]:
-    """One row of the scores table; `columns` are its optional raw columns."""
+def score_row(
+    probe: Probe, format: Format, logprob_first: float, logprob_second: float, **columns: float | None
+) -> dict[str, object]:
+    """One row of the scores table; `columns` are its optional raw columns. Lengths are of what was scored."""
+    first, second = scored_texts(probe, format)
     return {
         "probe_set": probe.probe_set,
         "language": probe.language,
@@ -57,8 +60,8 @@ def score_row(probe: Probe, logprob_first: float, logprob_second: float, **colum
         "category": probe.category,
         "logprob_first": logprob_first,
         "logprob_second": logprob_second,
-        "bytes_first": len(probe.first.encode()),
-        "bytes_second": len(probe.second.encode()),
+        "bytes_first": len(first.encode()),
+        "bytes_second": len(second.encode()),
         "p_first": p_first(logprob_first, logprob_second),
         "answer": answer(logprob_first, logprob_second),
         **columns,
@@ -85,11 +88,12 @@ def runs_from_samples(config: Mapping[str, Any], samples: Iterable[Mapping[str, 
             probe = Probe.model_validate({field: doc[field] for field in Probe.model_fields})
             first, second = (float(response[0][0]) for response in sample["resps"])
             tokens = {name: doc[name] for name in ("tokens_first", "tokens_second")}
+            format = doc["format"]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueshiftError(
                 f"{where}: sample {sample.get('doc_id')} is not of a valueshift task ({error})"
             ) from error
-        rows[probe.probe_set].append(score_row(probe, first, second, **tokens))
+        rows[probe.probe_set].append(score_row(probe, format, first, second, **tokens))
         probes[probe.probe_set][probe.language].append(probe)
     name = _model_name(config)
     settings = {
@@ -123,18 +127,6 @@ def _model_name(config: Mapping[str, Any]) -> str:
         arguments = simple_parse_args_string(arguments)
     named = [arguments[key] for key in ("peft", "pretrained", "model") if arguments and arguments.get(key)]
     return str(named[0]) if named else str(config.get("model"))
-
-
-def write_probe_record(root: Path, run: ProbeRun, extra_metrics: Mapping[str, float] | None = None) -> Path:
-    """Write the run record of a probe run and return its folder."""
-    return write_record(
-        root,
-        "probe",
-        run.inputs,
-        {"scores": run.scores},
-        settings=run.settings,
-        metrics={**summary_metrics(run.scores), **(extra_metrics or {})},
-    )
 
 
 def read_probe_runs(path: Path) -> list[ProbeRun]:
