@@ -64,7 +64,7 @@ FAMILIES: dict[str, Family] = {
     "questions": Family("number of questions", "plain", "sum"),
     "kept": Family("share of common questions with the same answer, per language [5.2.1]", "fraction", "mean"),
     "kept_cat": Family("the same per category", "fraction", None),
-    "readings_agree": Family("share of questions on which all readings give one answer", "percent", "mean"),
+    "readings_agree": Family("share of questions on which all readings give one answer", "fraction", "mean"),
     "rho": Family("Spearman correlation with a country, `rho/<language>.<ISO3>` [5.1]", "plain", None),
 }
 
