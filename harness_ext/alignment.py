@@ -97,8 +97,9 @@ def survey_alignment(
 
 def alignment_metrics(table: pd.DataFrame) -> dict[str, float]:
     """`rho/<language>.<ISO3>` of every defined correlation."""
-    known = table[np.isfinite(table["spearman"].astype(float))]
-    return {f"rho/{row.language}.{row.country}": float(row.spearman) for row in known.itertuples()}
+    known = table[table["spearman"].notna()]
+    pairs = zip(known["language"], known["country"], known["spearman"], strict=True)
+    return {f"rho/{code}.{country}": float(value) for code, country, value in pairs}
 
 
 def alignment_note(table: pd.DataFrame, truth: SurveyTruth) -> str:

@@ -56,7 +56,7 @@ def ask(model: str, asked: ProbeSet, languages: Sequence[str], root: Path, how: 
     dtype = how.dtype or ("bfloat16" if device.startswith("cuda") else "float32")
     if dtype not in DTYPES:
         raise ValueshiftError(f"unknown dtype '{dtype}'; choose one of {', '.join(DTYPES)}")
-    options = {"revision": how.revision, "trust_remote_code": how.trust_remote_code}
+    options: dict[str, Any] = {"revision": how.revision, "trust_remote_code": how.trust_remote_code}
     format = family(load_config(model, **options))
     if format == "encoder-decoder":
         refuse_float16(dtype)
