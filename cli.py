@@ -18,11 +18,13 @@ app = typer.Typer(
 toy_app = typer.Typer(help="The toy community: small checkpoints whose values are planted.", no_args_is_help=True)
 tasks_app = typer.Typer(help="The lm-eval tasks.", no_args_is_help=True)
 probes_app = typer.Typer(help="Probe sets: import a release, check a wording.", no_args_is_help=True)
+corpus_app = typer.Typer(help="Parallel corpora for fine-tuning.", no_args_is_help=True)
 survey_app = typer.Typer(help="What people answered.", no_args_is_help=True)
 app.add_typer(toy_app, name="toy")
 app.add_typer(tasks_app, name="tasks")
 app.add_typer(probes_app, name="probes")
 app.add_typer(survey_app, name="survey")
+app.add_typer(corpus_app, name="corpus")
 
 Output = Annotated[Path | None, typer.Option(help="Folder of run records; else VALUESHIFT_RUNS, else ./runs.")]
 Languages = Annotated[str | None, typer.Option(help="Comma-separated codes, such as de,fa; else all there are.")]
@@ -47,6 +49,10 @@ def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     for row in rows:
         table.add_row(*row)
     Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(table)
+
+
+def _counts(found: dict[str, int]) -> str:
+    return "; ".join(f"{count} {what}" for what, count in found.items() if count)
 
 
 def _publish(root: Path, *records: Path) -> None:
@@ -293,7 +299,7 @@ def probes_import(
                 done.language,
                 str(done.kept),
                 "; ".join(f"{len(rows)}: {reason}" for reason, rows in done.left_out.items()),
-                "; ".join(f"{count} {what}" for what, count in done.mended.items() if count),
+                _counts(done.mended),
             ]
             for done in report
         ],
@@ -383,6 +389,41 @@ def survey_import(
         print(f"- {note}")
     print(f"Survey: {write_survey(imported)}")
     print("Next: valueshift probe MODEL --languages de,fa")
+
+
+@corpus_app.command("import")
+def corpus_import(
+    kind: Annotated[str, typer.Argument(help="pbc, tanzil, flores, news or text.")],
+    path: Annotated[Path | None, typer.Argument(help="Folder, file or archive of the release.")] = None,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Download it once, checked (pbc and flores).")] = False,
+    name: Annotated[str | None, typer.Option(help="Of the corpus; else its kind.")] = None,
+    publications: Annotated[str | None, typer.Option(help="Of news, comma-separated.")] = None,
+) -> None:
+    """Import a parallel corpus: one Parquet file with id, language and text."""
+    from .finetune.corpora.importing import fetch_release, import_corpus
+    from .finetune.corpora.news import PUBLICATIONS
+
+    if (path is None) == (not fetch):
+        raise ValueshiftError("give either the PATH of your copy of the release, or --fetch")
+    wanted = [part.strip() for part in publications.split(",")] if publications else PUBLICATIONS
+    source = fetch_release(kind) if path is None else path
+    for corpus in import_corpus(kind, source, name=name, publications=wanted):
+        _table(
+            f"{corpus.name}: {corpus.parallel} sentences in all languages",
+            ["language", "file", "kept", "left out", "mended", "noted"],
+            [
+                [
+                    done.language,
+                    str(done.source),
+                    str(done.kept),
+                    *(_counts(found) for found in (done.left_out, done.mended, done.noted)),
+                ]
+                for done in corpus.languages
+            ],
+        )
+        for note in corpus.notes:
+            print(f"- {note}")
+        print(f"Corpus: {corpus.path}")
 
 
 @app.command()
