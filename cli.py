@@ -104,6 +104,7 @@ def probe(
     paraphrase: Annotated[bool, typer.Option("--paraphrase", help="Ask the second wording (wvs_arora) too.")] = False,
 ) -> None:
     """Ask a model the survey, write the run record, and publish it to MLflow."""
+    from .analysis.readings import reading_named
     from .core.languages import parse_languages
     from .core.paths import runs_root
     from .core.probes import probe_set as find_probe_set
@@ -112,8 +113,15 @@ def probe(
     from .harness_ext.probing import Asking, ask, parse_batch_size
 
     root, countries = runs_root(output), parse_countries(country or [])
+    needed = reading_named(reading).needs
     how = Asking(
-        parse_batch_size(batch_size), device, dtype, revision, trust_remote_code, limit, neutral=reading == "dcpmi"
+        parse_batch_size(batch_size),
+        device,
+        dtype,
+        revision,
+        trust_remote_code,
+        limit,
+        neutral="neutral_first" in needed,
     )
     records = []
     for name in (probe_set, "wvs_arora") if paraphrase else (probe_set,):

@@ -103,7 +103,7 @@ READINGS: dict[str, Reading] = {
         Reading(
             "closed",
             "s = sum of log p(token) + log p(next sentinel | option)",
-            "DESIGN: Answer; the span ends where the option ends",
+            "[paper 3.4]; the span ends where the option ends",
             (*_LOGPROBS, "closing_first", "closing_second"),
             _closed,
         ),
@@ -125,6 +125,17 @@ READINGS: dict[str, Reading] = {
 }
 
 
+def reading_named(name: str) -> Reading:
+    """The reading of a name.
+
+    Raises:
+        ValueshiftError: there is none.
+    """
+    if name not in READINGS:
+        raise ValueshiftError(f"unknown reading '{name}'; there are {', '.join(READINGS)}")
+    return READINGS[name]
+
+
 def read(scores: pd.DataFrame, reading: str, items: Mapping[str, Item]) -> pd.DataFrame:
     """The scores under another reading: `p_first` and `answer` computed anew, rows it cannot read left out.
 
@@ -136,9 +147,7 @@ def read(scores: pd.DataFrame, reading: str, items: Mapping[str, Item]) -> pd.Da
     Raises:
         ValueshiftError: there is no such reading, or the table has nothing in a column that it needs.
     """
-    if reading not in READINGS:
-        raise ValueshiftError(f"unknown reading '{reading}'; there are {', '.join(READINGS)}")
-    one = READINGS[reading]
+    one = reading_named(reading)
     kept = checked(scores, one.needs)
     if absent := [name for name in one.needs if kept[name].isna().all()]:
         raise ValueshiftError(f"reading {reading} needs {absent[0]}, which was not asked for; probe again with it")

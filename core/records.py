@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from .digests import digest
 from .errors import ValueshiftError
@@ -39,7 +39,7 @@ class RunRecord(BaseModel):
     """What was used besides: engine, batch size, device, paths as given."""
     versions: dict[str, str]
     created: datetime
-    metrics: dict[str, float] = Field(default_factory=dict)
+    metrics: dict[str, FiniteFloat] = Field(default_factory=dict)
     """Figures that summarise the run, by their MLflow names."""
     tables: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
