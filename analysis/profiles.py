@@ -1,4 +1,4 @@
-"""Profiles: what one model, or one country, answers (DESIGN: contract `Profile`)."""
+"""Profiles: what one model, or one country, answers [paper 3.5]."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Readings: what the raw log-probabilities of two options are taken to say (DESIGN: Answer).
+"""Readings: what the raw log-probabilities of two options are taken to say [paper 3.4].
 
 Every reading is derived from the raw columns of a table of scores and gives a log-odds of the first option; its softmax
 is `p_first` and its sign the answer. A reading's `repr` is its name, so that it can stand in a metric's name.

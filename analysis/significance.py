@@ -43,10 +43,17 @@ def signs(groups: int, flips: int = FLIPS, seed: int = 0) -> Floats:
 
 
 def randomised_p(statistics: Floats) -> Floats:
-    """Two-sided p-values of (randomisations, ...) whose first row is what was observed."""
+    """Two-sided mid-p values (Lancaster 1961) of (randomisations, ...) whose first row is what was observed.
+
+    Equal statistics count one half: shares of few shifts are so discrete that the test would otherwise hardly ever
+    reject. An observed statistic of zero has p = 1, and no p is below one in the number of randomisations.
+    """
     size = np.abs(statistics)
-    p: Floats = (size >= size[:1] * (1 - _TOLERANCE)).mean(axis=0)
-    return np.where(np.isnan(statistics[0]), np.nan, p)
+    margin = size[:1] * _TOLERANCE
+    larger, smaller = (size > size[:1] + margin).mean(axis=0), (size < size[:1] - margin).mean(axis=0)
+    p = np.maximum((1 + larger - smaller) / 2, 1 / len(size))
+    result: Floats = np.where(size[0] == 0, 1.0, p)
+    return np.where(np.isnan(size[0]), np.nan, result)
 
 
 def sign_flip_p(contributions: Floats, groups: Groups, seed: int = 0) -> Floats:

@@ -1,4 +1,4 @@
-"""The table of scores: one row per probe set, language and question (DESIGN: contract `Scores`)."""
+"""The table of scores: one row per probe set, language and question."""
 
 import math
 from typing import TYPE_CHECKING, Literal

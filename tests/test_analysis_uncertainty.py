@@ -113,16 +113,21 @@ def test_few_groups_are_turned_in_every_way() -> None:
 
 
 def test_sign_flip_p_is_the_share_of_all_turns_by_hand() -> None:
-    sums = np.array([3.0, 1.0, 1.0, -1.0])  # total 4; of the 16 turns, those with |total| >= 4 are counted here
+    sums = np.array([3.0, 1.0, 1.0, -1.0])  # of the 16 turns two have a total of 6 or -6, six one of 4 or -4
     totals = [abs(np.dot(turn, sums)) for turn in itertools.product((-1, 1), repeat=4)]
+    assert (totals.count(6), totals.count(4)) == (2, 6)
     p = sign_flip_p(np.repeat(sums / 2, 2), np.repeat(np.arange(4), 2))
-    assert p == pytest.approx(sum(total >= 4 for total in totals) / 16) == 0.5
+    assert p == pytest.approx((2 + 6 / 2) / 16)
 
 
 def test_sign_flip_p_of_single_questions_is_scipys_permutation_test() -> None:
     values = RNG.normal(0.3, 1, size=12)
     expected = stats.permutation_test((values,), np.mean, permutation_type="samples", n_resamples=np.inf)
-    assert sign_flip_p(values, np.arange(12)) == pytest.approx(expected.pvalue)
+    assert sign_flip_p(values, np.arange(12)) == pytest.approx(expected.pvalue - 1 / 2**12)
+
+
+def test_nothing_observed_has_p_one() -> None:
+    assert sign_flip_p(np.zeros((12, 2)), GROUPS).tolist() == [1, 1]
 
 
 def test_undefined_statistics_have_no_p() -> None:

@@ -1,4 +1,4 @@
-"""Official survey files to shares of answers by country: DESIGN, survey truth (paper, section 3.5)."""
+"""Official survey files to shares of answers by country [paper 3.5]."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""A survey's codes collapsed to two poles, by the rules of the registry: DESIGN, survey truth (paper, section 3.5)."""
+"""A survey's codes collapsed to two poles, by the rules of the registry [paper 3.5]."""
 
 from collections.abc import Mapping
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Placebo text: what fine-tuning does to values without any sentence to understand (DESIGN, definitions)."""
+"""Placebo text: what fine-tuning does to values without any sentence to understand."""
 
 from collections.abc import Sequence
 
