@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 TF4 = .tf4
 
-.PHONY: demo test test-slow test-tf4 lint install clean
+.PHONY: demo test test-slow test-full test-tf4 lint install clean
 
 # The installed package is a copy, never the checkout: an import that only works here cannot pass.
 install: $(BIN)/.dependencies
@@ -29,7 +29,10 @@ test: install
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not real_shape" tests
 
 test-slow: install
-	$(BIN)/python -m pytest -m "slow or real_shape" tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "(slow or real_shape) and not full" tests
+
+test-full: install
+	$(BIN)/python -m pytest -m full tests
 
 # The newest transformers 4 that lm-eval accepts, laid over the environment: the numbers have to be the same under both.
 $(TF4)/.installed: constraints.txt
@@ -37,7 +40,7 @@ $(TF4)/.installed: constraints.txt
 	touch $@
 
 test-tf4: install $(TF4)/.installed
-	PYTHONPATH=$(TF4) $(BIN)/python -m pytest -m "not slow and not real_shape" tests/test_harness.py tests/test_models.py tests/test_scoring.py
+	PYTHONPATH=$(TF4) $(BIN)/python -m pytest -m "not slow and not real_shape" tests/test_harness.py tests/test_scoring.py
 
 lint: install
 	$(BIN)/ruff check .
