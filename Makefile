@@ -36,7 +36,7 @@ test-full: install
 
 # The newest transformers 4 that lm-eval accepts, laid over the environment: the numbers have to be the same under both.
 $(TF4)/.installed: constraints.txt
-	$(PIP) install --quiet --no-deps --target $(TF4) transformers==4.57.6 'huggingface_hub<1' 'tokenizers<0.23' 'datasets<4.6'
+	$(PIP) install --quiet --no-deps --target $(TF4) transformers==4.57.6 'huggingface_hub<1' 'tokenizers<0.23' 'datasets<4.6' httpx httpcore fsspec
 	touch $@
 
 test-tf4: install $(TF4)/.installed
