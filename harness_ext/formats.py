@@ -265,7 +265,7 @@ def check_options(probe: Probe, tokenizer: Any, first: Sequence[int], second: Se
     for option, ids in ((probe.first, first), (probe.second, second)):
         if not ids:
             raise ValueshiftError(f"{where}: the tokenizer turns option '{option}' into nothing; change the option")
-        if all(token == tokenizer.unk_token_id for token in ids):
+        if _unknown(tokenizer, ids):
             raise ValueshiftError(
                 f"{where}: the tokenizer does not know option '{option}'; use a model that knows the language's script"
             )
@@ -273,6 +273,12 @@ def check_options(probe: Probe, tokenizer: Any, first: Sequence[int], second: Se
         raise ValueshiftError(
             f"{where}: the tokenizer turns '{probe.first}' and '{probe.second}' into the same tokens; change an option"
         )
+
+
+def _unknown(tokenizer: Any, ids: Sequence[int]) -> bool:
+    """Whether nothing but a mark of the space before it is known of an option."""
+    unknown = tokenizer.unk_token_id
+    return unknown in ids and all(id == unknown or tokenizer.convert_ids_to_tokens(id) == "▁" for id in ids)
 
 
 def strings(probe: Probe, asked: Format, sentinels: Sentinels | None = None, mask_token: str | None = None) -> Strings:
