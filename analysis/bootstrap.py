@@ -73,12 +73,6 @@ def resampled(statistic: Statistic, weights: Floats) -> Floats:
     return np.concatenate([statistic(weights[start : start + _ROWS]) for start in range(0, len(weights), _ROWS)])
 
 
-def percentiles(draws: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
-    """The percentile interval of bootstrap draws (resamples, ...), undefined draws left out."""
-    low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return low, high
-
-
 def mean(values: NDArray[Any]) -> Statistic:
     """The weighted mean of `values` (questions,) or (questions, k)."""
     data = np.asarray(values, dtype=np.float64)

@@ -21,12 +21,14 @@ _STEP = 1e-3
 _ROUNDING = 1e-9
 
 
-def standard_error(statistic: Statistic, groups: Groups) -> tuple[Floats, Floats, float]:
+def standard_error(statistic: Statistic, groups: Groups, *, smooth: bool = True) -> tuple[Floats, Floats, float]:
     """Value and standard error of a statistic, and the degrees of freedom, when whole groups vary.
 
     Args:
-        statistic: smooth in the weights (a mean, a correlation of values or ranks; not a median).
+        statistic: of weighted questions.
         groups: group of each question, ids from 0.
+        smooth: whether the statistic has a derivative by the weights (a mean, a correlation of values or ranks over
+            questions). Where it has none (ranks of what is itself a mean), each group is left out wholly instead.
 
     Returns:
         The value at equal weights (...), its standard error (...), NaN where there are fewer than three groups, and
@@ -36,9 +38,12 @@ def standard_error(statistic: Statistic, groups: Groups) -> tuple[Floats, Floats
     value = statistic(np.ones((1, n)))[0]
     if len(sizes) < FEWEST:
         return value, np.full_like(value, np.nan), float("nan")
-    slopes = (statistic(left_out(groups, -_STEP)) - statistic(left_out(groups, _STEP))) / (2 * _STEP)
-    leverage = (1 - sizes / n).reshape(-1, *[1] * (slopes.ndim - 1))
-    error: Floats = np.sqrt(((slopes / leverage) ** 2).sum(axis=0))
+    if smooth:
+        slopes = (statistic(left_out(groups, -_STEP)) - statistic(left_out(groups, _STEP))) / (2 * _STEP)
+        changes = slopes / (1 - sizes / n).reshape(-1, *[1] * value.ndim)
+    else:
+        changes = statistic(left_out(groups)) - value
+    error: Floats = np.sqrt((changes**2).sum(axis=0))
     return value, error, float(min(len(sizes) - 1, n**2 / (sizes**2).sum()))
 
 
@@ -54,9 +59,11 @@ def symmetric(statistic: Statistic, groups: Groups, level: float = LEVEL) -> tup
     return value, value - half, value + half
 
 
-def correlation(statistic: Statistic, groups: Groups, level: float = LEVEL) -> tuple[Floats, Floats, Floats]:
+def correlation(
+    statistic: Statistic, groups: Groups, level: float = LEVEL, *, smooth: bool = True
+) -> tuple[Floats, Floats, Floats]:
     """Value, low and high of a correlation, symmetric on Fisher's z scale; a perfect one has no width."""
-    value, error, freedom = standard_error(statistic, groups)
+    value, error, freedom = standard_error(statistic, groups, smooth=smooth)
     with np.errstate(divide="ignore", invalid="ignore"):
         half = quantile(freedom, level) * error / (1 - value**2)
         low, high = (np.tanh(np.arctanh(value) + side * half) for side in (-1, 1))

@@ -11,7 +11,7 @@ from scipy import stats
 from ..core.errors import ValueshiftError
 from ..core.probes import Item
 from . import intervals
-from .bootstrap import RESAMPLES, Floats, Statistic, batteries, bootstrap_weights, percentiles, resampled
+from .bootstrap import Floats, Statistic, batteries
 from .pairs import MINIMUM
 from .profiles import Selection, selected
 from .significance import FLIPS, randomised_p
@@ -57,7 +57,6 @@ def structure(
     second: pd.DataFrame,
     items: Mapping[str, Item],
     selection: Selection = "paper",
-    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, object]:
     """How alike the similarity structures of two sets of profiles are [Fig. 5, 12].
@@ -66,8 +65,8 @@ def structure(
     compare languages with countries, name the survey's columns by language first (`profiles.spoken`).
 
     Returns:
-        spearman; low, high (percentiles of a bootstrap of batteries, the same in both sets); p (Mantel: columns of
-        one set permuted); profiles, pairs, n (questions that both sets have), dropped, reason.
+        spearman; low, high (over batteries, each left out of both sets); p (Mantel: columns of one set permuted);
+        profiles, pairs, n (questions that both sets have), dropped, reason.
 
     Raises:
         ValueshiftError: no question in common, or one that `items` lacks.
@@ -90,11 +89,11 @@ def structure(
         return result
 
     once = np.ones((1, len(questions)))
-    value = float(statistic(once)[0])
-    low, high = percentiles(resampled(statistic, bootstrap_weights(batteries(questions, items), resamples, seed)))
+    interval = intervals.correlation(statistic, batteries(questions, items), smooth=False)
+    value, low, high = (float(part) for part in interval)
     p = mantel(each[0](once)[0], each[1](once)[0], seed=seed)
     reason = "" if np.isfinite(value) else "all pairs equally dissimilar"
-    return {"spearman": value, "low": float(low), "high": float(high), "p": p} | counts | {"reason": reason}
+    return {"spearman": value, "low": low, "high": high, "p": p} | counts | {"reason": reason}
 
 
 def mantel(first: Floats, second: Floats, permuted: int = FLIPS, seed: int = 0) -> float:

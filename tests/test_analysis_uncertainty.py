@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.spatial.distance import cosine as cosine_distance
 from valueshift.analysis import intervals
-from valueshift.analysis.bootstrap import bootstrap_weights, left_out, mean, percentiles, resampled
+from valueshift.analysis.bootstrap import bootstrap_weights, left_out, mean, resampled
 from valueshift.analysis.correlations import cosine, pearson, spearman, weighted_ranks
 from valueshift.analysis.significance import adjusted, battery_sums, randomised_p, sign_flip_p, signs
 
@@ -31,8 +31,6 @@ def test_resampled_means_spread_as_theory_says() -> None:
     values = RNG.normal(size=400)
     draws = resampled(mean(values), bootstrap_weights(np.arange(400), 4_000))
     assert draws.std() == pytest.approx(values.std() / 20, rel=0.05)
-    low, high = percentiles(draws)
-    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.07)
 
 
 @given(
@@ -145,3 +143,12 @@ def test_a_perfect_correlation_has_no_width() -> None:
     value, low, high = intervals.correlation(spearman(X, X), GROUPS)
     assert np.diag(value) == pytest.approx([1, 1, 1])
     assert np.diag(low) == pytest.approx([1, 1, 1]) and np.diag(high) == pytest.approx([1, 1, 1])
+
+
+def test_a_statistic_without_a_derivative_leaves_whole_batteries_out() -> None:
+    values, groups = X[:, 0], np.repeat(np.arange(4), 3)
+    _, error, freedom = intervals.standard_error(mean(values), groups, smooth=False)
+    left = np.array([values[groups != group].mean() for group in range(4)])
+    assert error == pytest.approx(np.sqrt(((left - values.mean()) ** 2).sum()))
+    assert error == pytest.approx(intervals.standard_error(mean(values), groups)[1], rel=1e-4)
+    assert freedom == 3
