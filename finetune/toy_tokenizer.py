@@ -54,6 +54,7 @@ def train_tokenizer(sentences: Sequence[str], folder: Path) -> Any:
         "unk_token": "<unk>",
         "pad_token": "<pad>",
         "extra_ids": 0,  # the sentinels are pieces of the vocabulary; more would lie past the embedding
+        "additional_special_tokens": None,  # stated as in mT5's file: left out, version 5 makes every sentinel a special token
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     return load_tokenizer(str(folder))

@@ -176,6 +176,8 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
             config = temporary / "config.json"
             _write(config, {**_read(config), "tie_word_embeddings": False})
         _readable_by_4(temporary / "tokenizer_config.json")
+        for file in temporary.iterdir():
+            file.chmod(0o644)  # safetensors writes files that only their owner can read
 
 
 def _readable_by_4(path: Path) -> None:
