@@ -388,3 +388,30 @@ def test_strings_that_cannot_give_the_ids_are_reported(tiny_mt5: TinyMT5, caplog
     inexact = [row["doc"]["question"] for row in found["samples"]["wvs_de"] if not row["doc"]["exact"]]
     assert inexact
     assert f"for {len(inexact)} of 273 questions this tokenizer cannot express the exact ids" in caplog.text
+
+
+def test_the_hook_works_with_any_finder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An editable lm-eval comes from a finder of its own; the hook patches what that finder loads."""
+    import importlib.util
+
+    from valueshift.plugin import Hook
+
+    class Loader:
+        def create_module(self, spec: Any) -> None:
+            return None
+
+        def exec_module(self, module: Any) -> None:
+            module.answer = 41
+
+    class Finder:
+        def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+            return importlib.util.spec_from_loader(name, Loader()) if name == "of_an_editable_install" else None
+
+    def patch(module: Any) -> None:
+        module.answer += 1
+
+    monkeypatch.setattr(sys, "meta_path", [Hook({"of_an_editable_install": patch}), *sys.meta_path, Finder()])
+    import of_an_editable_install
+
+    assert of_an_editable_install.answer == 42
+    del sys.modules["of_an_editable_install"]
