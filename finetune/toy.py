@@ -48,7 +48,7 @@ def build_toy(
     seed: int = 0,
     probe_set: str = "wvs",
     *,
-    passes: tuple[int, int] = (26, 22),
+    passes: tuple[int, int] = (22, 18),
     progress: bool = True,
 ) -> Path:
     """Build the toy community in `output`, whole or not at all; a toy of the same inputs that is there is kept.
