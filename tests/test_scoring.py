@@ -1,6 +1,5 @@
 """Facts about scoring: each family against slow, independent computation; invariances; refusals."""
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from valueshift.harness_ext.masked import MaskedScorer
 from valueshift.harness_ext.models import load_model, load_tokenizer
 from valueshift.harness_ext.scoring import OptionScore, batches, halving, score_probes
 
-TinyMT5 = Callable[..., Path]
+TinyModel = Callable[[str], Path]
 CAUSAL = ("gpt2", "llama")
 MASKED = ("bert", "xlm-roberta", "deberta")
 FAMILIES = ("untied", "tied", "appended", *CAUSAL, *MASKED)
@@ -28,141 +27,13 @@ POSITIONS = 128
 
 
 @pytest.fixture(scope="module")
-def checkpoints(
-    sentences: list[str], tiny_mt5: TinyMT5, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Path]:
-    """A tiny random checkpoint of each kind, with a tokenizer trained on all packaged probes."""
-    root = tmp_path_factory.mktemp("tiny")
-
-    def make(name: str) -> Path:
-        if name in ("untied", "tied", "appended"):
-            return tiny_mt5(untied=name != "tied", appended=name == "appended")
-        if not (root / name).is_dir():
-            (root / name).mkdir()
-            _TOKENIZERS[name](sentences, root / name)
-            _random_model(name, root / name)
-        return root / name
-
-    return make
-
-
-def _gpt2_tokenizer(sentences: list[str], folder: Path) -> None:
-    from tokenizers import ByteLevelBPETokenizer
-    from transformers import PreTrainedTokenizerFast
-
-    bpe = ByteLevelBPETokenizer()
-    bpe.train_from_iterator(sentences, vocab_size=1500, special_tokens=["<|endoftext|>"], show_progress=False)
-    end = "<|endoftext|>"
-    PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, bos_token=end, eos_token=end).save_pretrained(folder)
-
-
-def _llama_tokenizer(sentences: list[str], folder: Path) -> None:
-    """As Llama's: a mark of the space before words, `<s>` put in front of every text."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
-    tokenizer.decoder = decoders.Metaspace(prepend_scheme="first", split=False)
-    trainer = trainers.UnigramTrainer(
-        vocab_size=2500, special_tokens=["<unk>", "<s>", "</s>"], unk_token="<unk>", show_progress=False
-    )
-    tokenizer.train_from_iterator((word for text in sentences for word in text.split()), trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
-    ).save_pretrained(folder)
-
-
-def _bert_tokenizer(sentences: list[str], folder: Path) -> None:
-    from tokenizers import BertWordPieceTokenizer
-
-    pieces = BertWordPieceTokenizer(lowercase=False, strip_accents=False)
-    pieces.train_from_iterator(sentences, vocab_size=2500, min_frequency=1, limit_alphabet=5000, show_progress=False)
-    pieces.save_model(str(folder))
-    settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": False, "strip_accents": False}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
-
-
-def _sentencepiece(file: str, settings: dict[str, Any], **specials: Any) -> Callable[[list[str], Path], None]:
-    def train(sentences: list[str], folder: Path) -> None:
-        import sentencepiece
-
-        with (folder / file).open("wb") as stream:
-            sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(sentences),
-                model_writer=stream,
-                vocab_size=2000,
-                character_coverage=1.0,
-                num_threads=1,
-                minloglevel=2,
-                **specials,
-            )
-        (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
-
-    return train
-
-
-_TOKENIZERS: dict[str, Callable[[list[str], Path], None]] = {
-    "gpt2": _gpt2_tokenizer,
-    "llama": _llama_tokenizer,
-    "bert": _bert_tokenizer,
-    "xlm-roberta": _sentencepiece("sentencepiece.bpe.model", {"tokenizer_class": "XLMRobertaTokenizer"}),
-    "deberta": _sentencepiece(
-        "spm.model",
-        {"tokenizer_class": "DebertaV2Tokenizer", "do_lower_case": False, "split_by_punct": False},
-        pad_id=0,
-        bos_id=1,
-        eos_id=2,
-        unk_id=3,
-        pad_piece="[PAD]",
-        bos_piece="[CLS]",
-        eos_piece="[SEP]",
-        unk_piece="[UNK]",
-        user_defined_symbols=["[MASK]"],
-    ),
-}
-
-
-def _random_model(name: str, folder: Path) -> None:
-    import transformers
-    from transformers import AutoTokenizer
-
-    kind = {"deberta": "deberta-v2"}.get(name, name)
-    (folder / "config.json").write_text(json.dumps({"model_type": kind}), encoding="utf-8")
-    rows = len(AutoTokenizer.from_pretrained(folder))
-    small = {"vocab_size": rows, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
-    small |= {"intermediate_size": 48, "max_position_embeddings": POSITIONS}
-    if name == "gpt2":
-        small = {"vocab_size": rows, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": POSITIONS}
-    if name == "llama":
-        small |= {"num_key_value_heads": 2, "tie_word_embeddings": False}
-    if name == "deberta":
-        small |= {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False}
-        small |= {"type_vocab_size": 0, "legacy": False, "tie_word_embeddings": False}
-    config = transformers.AutoConfig.for_model(kind, **small)
-    auto = transformers.AutoModelForCausalLM if name in CAUSAL else transformers.AutoModelForMaskedLM
-    torch.manual_seed(0)
-    model = auto.from_config(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.2)
-    model.save_pretrained(folder)
-    if name == "deberta":  # as released: nothing in the configuration says how the head's parts are named
-        stated = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        for key in ("legacy", "architectures", "tie_word_embeddings"):
-            stated.pop(key, None)
-        (folder / "config.json").write_text(json.dumps(stated), encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def scorers(checkpoints: Callable[[str], Path]) -> Callable[..., Any]:
+def scorers(tiny_model: TinyModel) -> Callable[..., Any]:
     """A scorer of a kind of checkpoint; models are loaded once."""
     loaded: dict[str, tuple[Any, Any]] = {}
 
     def make(name: str, **options: Any) -> Any:
         if name not in loaded:
-            path = str(checkpoints(name))
+            path = str(tiny_model(name))
             loaded[name] = load_model(path, _format(name)), load_tokenizer(path)
         return _SCORERS[_format(name)](*loaded[name], **options)
 
@@ -336,7 +207,7 @@ def test_batches_padding_and_order_change_nothing(scorers: Any, probes: list[Pro
         together = score_probes(scorer, probes[::order], size, quiet=True)[::order]
         for pair, expected in zip(together, alone, strict=True):
             for found, one in zip(pair, expected, strict=True):
-                assert found.logprob == pytest.approx(one.logprob, abs=1e-5, rel=2e-6)  # these weights are large
+                assert found.logprob == pytest.approx(one.logprob, abs=1e-5, rel=5e-6)  # these weights are large
                 assert (found.tokens, found.greedy) == (one.tokens, one.greedy)
 
 
@@ -397,8 +268,8 @@ def test_greedy_is_the_most_probable_token_indeed(scorers: Any, probes: list[Pro
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_nan_logits_are_refused(checkpoints: Any, probes: list[Probe], name: str) -> None:
-    path = str(checkpoints(name))
+def test_nan_logits_are_refused(tiny_model: Any, probes: list[Probe], name: str) -> None:
+    path = str(tiny_model(name))
     model = load_model(path, _format(name))
     with torch.no_grad():
         model.get_output_embeddings().weight.fill_(math.nan)
@@ -407,14 +278,14 @@ def test_nan_logits_are_refused(checkpoints: Any, probes: list[Probe], name: str
         score_probes(scorer, probes[:2], quiet=True)
 
 
-def test_float16_is_refused_before_it_overflows(checkpoints: Any) -> None:
-    path = str(checkpoints("untied"))
+def test_float16_is_refused_before_it_overflows(tiny_model: Any) -> None:
+    path = str(tiny_model("untied"))
     with pytest.raises(ValueshiftError, match="T5-family models overflow in float16"):
         EncoderDecoderScorer(load_model(path, dtype=torch.float16), load_tokenizer(path))
 
 
-def test_bfloat16_is_near_float32(checkpoints: Any, scorers: Any, probes: list[Probe]) -> None:
-    path = str(checkpoints("untied"))
+def test_bfloat16_is_near_float32(tiny_model: Any, scorers: Any, probes: list[Probe]) -> None:
+    path = str(tiny_model("untied"))
     half = EncoderDecoderScorer(load_model(path, dtype=torch.bfloat16), load_tokenizer(path))
     exact = score_probes(scorers("untied"), probes, quiet=True)
     rough = score_probes(half, probes, quiet=True)
@@ -426,19 +297,19 @@ def test_bfloat16_is_near_float32(checkpoints: Any, scorers: Any, probes: list[P
     assert 1e-5 < max(errors) < 0.1
 
 
-def test_an_encoder_decoder_model_without_sentinels_is_refused(checkpoints: Any) -> None:
+def test_an_encoder_decoder_model_without_sentinels_is_refused(tiny_model: Any) -> None:
     from transformers import BartConfig, BartForConditionalGeneration
 
     small = {"vocab_size": 2002, "d_model": 16, "encoder_layers": 1, "decoder_layers": 1}
     small |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
     bart = BartForConditionalGeneration(BartConfig(**small)).eval()
     with pytest.raises(ValueshiftError, match="has no sentinel <extra_id_0>; cloze probes need an encoder-decoder"):
-        EncoderDecoderScorer(bart, load_tokenizer(str(checkpoints("xlm-roberta"))))
+        EncoderDecoderScorer(bart, load_tokenizer(str(tiny_model("xlm-roberta"))))
 
 
-def test_a_causal_tokenizer_cannot_ask_a_masked_model(checkpoints: Any, scorers: Any) -> None:
+def test_a_causal_tokenizer_cannot_ask_a_masked_model(tiny_model: Any, scorers: Any) -> None:
     with pytest.raises(ValueshiftError, match="has no mask token; masked scoring needs a model such as BERT"):
-        MaskedScorer(scorers("bert").model, load_tokenizer(str(checkpoints("llama"))))
+        MaskedScorer(scorers("bert").model, load_tokenizer(str(tiny_model("llama"))))
 
 
 @pytest.mark.parametrize("name", ["untied", "llama", *MASKED])
@@ -542,19 +413,19 @@ def test_identical_sequences_run_once(scorers: Any, monkeypatch: pytest.MonkeyPa
     assert rows == [1]
 
 
-def test_a_masked_model_without_its_head_is_refused(checkpoints: Any, tmp_path: Path) -> None:
+def test_a_masked_model_without_its_head_is_refused(tiny_model: Any, tmp_path: Path) -> None:
     from transformers import BertModel
 
-    path = checkpoints("bert")
+    path = tiny_model("bert")
     BertModel.from_pretrained(path).save_pretrained(tmp_path)
     with pytest.raises(ValueshiftError, match=r"has no weights for cls\.predictions.* which would be random"):
         load_model(str(tmp_path), "masked")
 
 
-def test_debertas_head_is_the_one_that_was_saved(checkpoints: Any) -> None:
+def test_debertas_head_is_the_one_that_was_saved(tiny_model: Any) -> None:
     from safetensors.torch import load_file
 
-    path = checkpoints("deberta")
+    path = tiny_model("deberta")
     model, saved = load_model(str(path), "masked"), load_file(path / "model.safetensors")
     head = {name: tensor for name, tensor in saved.items() if name.startswith("lm_predictions.")}
     assert len(head) == 5
@@ -563,11 +434,11 @@ def test_debertas_head_is_the_one_that_was_saved(checkpoints: Any) -> None:
         assert torch.equal(model.state_dict()[name], expected)
 
 
-def test_weights_may_lie_on_the_disk(checkpoints: Any, scorers: Any, probes: list[Probe], tmp_path: Path) -> None:
+def test_weights_may_lie_on_the_disk(tiny_model: Any, scorers: Any, probes: list[Probe], tmp_path: Path) -> None:
     """As with a device map: modules without weights of their own, filled when they run."""
     from accelerate import disk_offload
 
-    path = str(checkpoints("untied"))
+    path = str(tiny_model("untied"))
     model = disk_offload(load_model(path), str(tmp_path), execution_device=torch.device("cpu"))
     assert model.lm_head.weight.device.type == "meta"
     scorer = EncoderDecoderScorer(model, load_tokenizer(path), device=torch.device("cpu"))
