@@ -6,21 +6,23 @@ log-probability is asked for are projected to the vocabulary; where only `p_firs
 first position cancels and is not computed.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
+from accelerate.utils import align_module_device
 from torch import Tensor
 
 from ..core.errors import ValueshiftError
 from ..core.probes import Probe
 from ..core.sentinels import resolve_sentinels
 from .formats import EncoderDecoderIds, Format, encoder_decoder_ids
-from .scoring import OptionScore, Scores, TokenScore, chosen, padded, summed
+from .scoring import OptionScore, Scores, TokenScore, padded, summed
 
-_LOGITS_BUDGET = 1 << 24  # elements of one block of logits: 64 MB in float32
+_BLOCK_OF_LOGITS = {"cpu": 1 << 17, "other": 1 << 24}  # elements: half a MB in float32, and 64 MB on an accelerator
 
 
 def refuse_float16(dtype: torch.dtype | str) -> None:
@@ -82,10 +84,16 @@ class EncoderDecoderScorer:
         """
         options = [option for ids in batch for option in (ids.first, ids.second)]
         targets = [(*option, self.sentinels.ids[1]) if self.closing else option for option in options]
-        states, cache, mask = self._shared_step(batch)
-        opening = self._opening_tokens(states, options)
-        further = self._further_tokens(cache, mask, targets)
-        scored = [self._option(first, rest) for first, rest in zip(opening, further, strict=True)]
+        opening, cache, mask = self._shared_step(batch)
+        states = torch.cat([opening, *self._further_steps(cache, mask, targets)])
+        further = itertools.count(len(batch))
+        asked = [
+            (next(further) if place else number // 2, token)
+            for number, target in enumerate(targets)
+            for place, token in enumerate(target)
+        ]
+        found = iter(self._token_scores(states, asked, unnormalised=0 if self.log_probs else len(batch)))
+        scored = [self._option([next(found) for _ in target]) for target in targets]
         return list(zip(scored[::2], scored[1::2], strict=True))
 
     def _shared_step(self, batch: Sequence[EncoderDecoderIds]) -> tuple[Tensor, Any, Tensor]:
@@ -101,23 +109,17 @@ class EncoderDecoderScorer:
             )
         return states[0][:, -1], step.past_key_values, mask
 
-    def _opening_tokens(self, states: Tensor, options: Sequence[Sequence[int]]) -> list[TokenScore]:
-        """Log-probabilities (or logits, see `log_probs`) of all options' first tokens; states: probes x width."""
-        tokens = torch.tensor([option[0] for option in options], device=states.device).view(-1, 2)
-        if self.log_probs:
-            return self._project(states, tokens)
-        weights = self.head.weight[tokens.to(self.head.weight.device)]
-        logits = torch.einsum("nd,nkd->nk", states.to(weights.device), weights)
-        return [(value, None) for value in logits.float().flatten().tolist()]
+    def _further_steps(self, cache: Any, mask: Tensor, targets: Sequence[Sequence[int]]) -> list[Tensor]:
+        """What the head is given before each second and later token (positions x width, targets in order), if there are any.
 
-    def _further_tokens(self, cache: Any, mask: Tensor, targets: Sequence[Sequence[int]]) -> list[list[TokenScore]]:
-        """Log-probabilities of each target's second and later tokens, given the shared step in `cache`."""
-        longer = [row for row, target in enumerate(targets) if len(target) > 1]
+        `targets` are two for each probe of the shared step that `cache` holds.
+        """
+        longer = [number for number, target in enumerate(targets) if len(target) > 1]
         if not longer:
-            return [[] for _ in targets]
-        probes = torch.tensor([row // 2 for row in longer], device=mask.device)
+            return []
+        probes = torch.tensor([number // 2 for number in longer], device=mask.device)
         cache.batch_select_indices(probes)
-        inputs, _ = padded([targets[row][:-1] for row in longer], self.tokenizer.pad_token_id, self.device)
+        inputs, given = padded([targets[number][:-1] for number in longer], self.tokenizer.pad_token_id, self.device)
         with self._captured() as states:
             self.model(
                 encoder_outputs=(torch.empty(len(longer), mask.shape[1], 0, device=mask.device),),  # it is in the cache
@@ -126,11 +128,7 @@ class EncoderDecoderScorer:
                 past_key_values=cache,
                 use_cache=True,
             )
-        places = [(at, step) for at, row in enumerate(longer) for step in range(len(targets[row]) - 1)]
-        at, step = torch.tensor(places, device=states[0].device).T
-        wanted = [[targets[longer[at]][step + 1]] for at, step in places]
-        values = iter(self._project(states[0][at, step], torch.tensor(wanted)))
-        return [[next(values) for _ in target[1:]] for target in targets]
+        return [states[0][given.bool().to(states[0].device)]]
 
     @contextmanager
     def _captured(self) -> Iterator[list[Tensor]]:
@@ -147,15 +145,44 @@ class EncoderDecoderScorer:
         finally:
             hook.remove()
 
-    def _project(self, states: Tensor, tokens: Tensor) -> list[TokenScore]:
-        """Log-probability and greediness of tokens (rows x k, flattened) after each row of states, in blocks that fit memory."""
-        block = max(1, _LOGITS_BUDGET // self.head.weight.shape[0])
-        scored: list[TokenScore] = []
-        for part, wanted in zip(torch.split(states, block), torch.split(tokens, block), strict=True):
-            values, greedy = chosen(self.head(part), wanted)
-            scored.extend(zip(values.flatten().tolist(), greedy.flatten().tolist(), strict=True))
-        return scored
+    def _token_scores(self, states: Tensor, asked: Sequence[tuple[int, int]], unnormalised: int) -> list[TokenScore]:
+        """Log-probability of each asked (row of states, token), and whether it is the row's most probable one.
 
-    def _option(self, first: TokenScore, rest: list[TokenScore]) -> OptionScore:
-        closing = rest.pop()[0] if self.closing else None
-        return replace(summed([first, *rest]), closing=closing)
+        The logits of the first `unnormalised` rows are left as they are.
+        """
+        rows, tokens = torch.tensor(asked).T
+        with align_module_device(self.head):
+            states = states.to(self.head.weight.device)
+            logits = (states[rows].float() * self.head.weight[tokens].float()).sum(-1)
+            normalisers, best = self._normalisers(states[unnormalised:])
+        normalisers = torch.cat([normalisers.new_zeros(unnormalised), normalisers])
+        best = torch.cat([best.new_full((unnormalised,), -1), best]).cpu()
+        values = (logits - normalisers[rows]).tolist()
+        greedy = (best[rows] == tokens).tolist()
+        return [
+            (value, most if row >= unnormalised else None)
+            for (row, _), value, most in zip(asked, values, greedy, strict=True)
+        ]
+
+    def _normalisers(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Log of the sum of all exponentiated logits (float32), and the most probable token, for each row of states.
+
+        The vocabulary is gone through in blocks whose logits stay in the processor's cache: all logits of mT5 are 1 MB a row.
+        """
+        if not len(states):
+            return states.new_empty(0, dtype=torch.float32), torch.empty(0, dtype=torch.long, device=states.device)
+        block = max(256, _BLOCK_OF_LOGITS.get(states.device.type, _BLOCK_OF_LOGITS["other"]) // len(states))
+        sums, maxima, places = [], [], []
+        for number, weight in enumerate(self.head.weight.split(block)):
+            logits = torch.nn.functional.linear(states, weight).float()
+            top, place = logits.max(1)
+            sums.append(logits.logsumexp(1))
+            maxima.append(top)
+            places.append(place + number * block)
+        highest = torch.stack(maxima).argmax(0, keepdim=True)
+        return torch.stack(sums).logsumexp(0), torch.stack(places).gather(0, highest)[0]
+
+    def _option(self, scored: Sequence[TokenScore]) -> OptionScore:
+        if not self.closing:
+            return summed(scored)
+        return replace(summed(scored[:-1]), closing=scored[-1][0])

@@ -11,7 +11,7 @@ from valueshift.core.errors import ValueshiftError
 from valueshift.core.probes import MASK, Probe, probe_set
 from valueshift.core.scores import p_first
 from valueshift.core.sentinels import resolve_sentinels
-from valueshift.harness_ext import scoring
+from valueshift.harness_ext import encoder_decoder, scoring
 from valueshift.harness_ext.causal import CausalScorer
 from valueshift.harness_ext.encoder_decoder import EncoderDecoderScorer
 from valueshift.harness_ext.formats import EncoderDecoderIds, masked_ids, piece_ids
@@ -223,26 +223,55 @@ def test_swapped_options_mirror_the_answer(scorers: Any, probes: list[Probe], na
         assert p_first(first.logprob, second.logprob) == pytest.approx(1 - mirrored, abs=1e-15)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [*CAUSAL, *MASKED])
 def test_a_constant_added_to_all_logits_changes_nothing(scorers: Any, probes: list[Probe], name: str) -> None:
     scorer = scorers(name)
     before = score_probes(scorer, probes, quiet=True)
-    head = scorer.model.get_output_embeddings()
-    whole = scorer.model if name == "deberta" else head  # its output layer is not a module of its own
 
     def shift(module: Any, inputs: Any, output: Any) -> Any:
-        if whole is head:
-            return output + 7.5
         output.logits = output.logits + 7.5
         return output
 
-    hook = whole.register_forward_hook(shift)
+    hook = scorer.model.register_forward_hook(shift)
     try:
         after = score_probes(scorer, probes, quiet=True)
     finally:
         hook.remove()
     for pair, expected in zip(after, before, strict=True):
         assert [s.logprob for s in pair] == pytest.approx([s.logprob for s in expected], abs=2e-5)
+
+
+@pytest.mark.parametrize("name", ["untied", "tied", "appended"])
+def test_a_direction_added_to_the_whole_head_changes_nothing(tiny_model: Any, probes: list[Probe], name: str) -> None:
+    """T5's head has no bias: the same vector on every row adds the same to all logits of a position."""
+    path = str(tiny_model(name))
+    model = load_model(path)
+    scorer = EncoderDecoderScorer(model, load_tokenizer(path), closing=True)
+    before = score_probes(scorer, probes, quiet=True)
+    head = torch.nn.Linear(*reversed(model.lm_head.weight.shape), bias=False)
+    with torch.no_grad():
+        head.weight.copy_(model.lm_head.weight + 0.1)
+    scorer.head = model.lm_head = head
+    for pair, expected in zip(score_probes(scorer, probes, quiet=True), before, strict=True):
+        for found, one in zip(pair, expected, strict=True):
+            assert found.logprob == pytest.approx(one.logprob, abs=2e-5, rel=5e-6)
+            assert found.closing == pytest.approx(one.closing, abs=2e-5, rel=5e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 40])
+def test_the_vocabulary_in_blocks_is_the_vocabulary_at_once(
+    scorers: Any, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the last block is a single token."""
+    scorer = scorers("untied")
+    width, size = scorer.head.weight.shape[1], scorer.head.weight.shape[0]
+    states = torch.randn(rows, width, generator=torch.Generator().manual_seed(1)) * 3
+    logits = scorer.head(states).detach()
+    monkeypatch.setitem(encoder_decoder._BLOCK_OF_LOGITS, "cpu", rows * (size // 2))
+    assert size % (size // 2) in (0, 1)
+    normalisers, best = scorer._normalisers(states)
+    assert torch.equal(best, logits.argmax(1))
+    assert torch.allclose(normalisers, logits.logsumexp(1), rtol=1e-6, atol=1e-5)
 
 
 def test_greedy_is_the_most_probable_token_indeed(scorers: Any, probes: list[Probe]) -> None:
