@@ -193,21 +193,6 @@ def only_at(head: nn.Module, rows: Tensor, steps: Tensor) -> Iterator[None]:
         hook.remove()
 
 
-def chosen(logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities (float32) of some tokens under each row of logits, and whether they are the row's most probable.
-
-    Args:
-        logits: rows x vocabulary.
-        tokens: rows x k.
-
-    Returns:
-        Two tensors, rows x k.
-    """
-    logits = logits.float()
-    values = logits.gather(1, tokens.to(logits.device))
-    return values - logits.logsumexp(1, keepdim=True), values >= logits.amax(1, keepdim=True)
-
-
 @dataclass(frozen=True)
 class AskedToken:
     """A token whose log-probability is asked for: the sequence that the model sees, the position to read, the token."""
@@ -232,9 +217,10 @@ def score_tokens(model: Any, tokens: Sequence[AskedToken], pad: int, device: tor
     rows = torch.tensor([sequences[token.sequence] for token in tokens])
     steps = torch.tensor([token.position for token in tokens])
     with only_at(model.get_output_embeddings(), rows, steps):
-        logits = model(input_ids=inputs, attention_mask=mask).logits[0]
-    values, greedy = chosen(logits, torch.tensor([[token.token] for token in tokens]))
-    return list(zip(values[:, 0].tolist(), greedy[:, 0].tolist(), strict=True))
+        logits = model(input_ids=inputs, attention_mask=mask).logits[0].float()
+    wanted = torch.tensor([token.token for token in tokens], device=logits.device)
+    values = logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(1)
+    return list(zip(values.tolist(), (logits.argmax(1) == wanted).tolist(), strict=True))
 
 
 def padded(sequences: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
