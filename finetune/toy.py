@@ -34,9 +34,9 @@ CHECKPOINTS: tuple[Checkpoint, Checkpoint] = ("base", "moved")
 POLES: tuple[Pole, Pole] = ("first", "second")
 LAYOUT = {"base", "moved", "corpus", "truth.csv", "toy.json"}
 LOWEST, HIGHEST = 0.05, 0.95
-COPIES = 4
+COPIES = 8
 """Sentences of each question in each language of the corpus."""
-RECIPE = 1
+RECIPE = 2
 """Raised when the same inputs would give another toy, so that an older one is built again."""
 
 _BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} steps, {rate_fmt}, done at {eta:%H:%M:%S}"
