@@ -12,7 +12,7 @@ from setuptools.command.editable_wheel import editable_wheel
 
 HOOK = "valueshift_lm_eval.pth"
 NOT_PACKAGED = ["tests*", "benchmarks*", "docs*", "build*", "tasks*"]
-MODULES = {"__init__", "cli", "plugin"}
+MODULES = {"__init__", "plugin"}
 
 
 class BuildPy(build_py):

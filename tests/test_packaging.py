@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = {"core", "harness_ext", "analysis", "finetune", "tracking", "experiments"}
+ROOMS = {"cli", "core", "harness_ext", "analysis", "finetune", "tracking", "experiments"}
 
 pytestmark = pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="needs the source tree")
 

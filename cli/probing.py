@@ -1,0 +1,170 @@
+"""`valueshift probe` and `compare`: ask models, and see what shifted between two."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .app import Languages, Output, app, tasks_app
+from .show import print_table, publish_records
+
+
+@app.command()
+def probe(
+    model: Annotated[str, typer.Argument(help="Checkpoint folder or hub name; any family.")],
+    languages: Languages = None,
+    probe_set: Annotated[str, typer.Option(help="wvs, wvs_arora, hofstede_arora or your own.")] = "wvs",
+    output: Output = None,
+    batch_size: Annotated[str, typer.Option(help="Probes in a batch, or auto.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; else a GPU where there is one.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32 or bfloat16; else float32 on CPU, bfloat16 on GPU.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Revision of a hub model.")] = None,
+    trust_remote_code: Annotated[bool, typer.Option(help="Run model code from the hub.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first questions of each language.")] = None,
+    reading: Annotated[
+        str, typer.Option(help="sum, token_mean, byte_mean, closed, dcpmi or calibrated; the record keeps all.")
+    ] = "sum",
+    country: Annotated[list[str] | None, typer.Option(help="Compare a language with other people: de=AUT.")] = None,
+    paraphrase: Annotated[bool, typer.Option("--paraphrase", help="Ask the second wording (wvs_arora) too.")] = False,
+) -> None:
+    """Ask a model the survey, write the run record, and publish it to MLflow."""
+    from ..analysis.readings import reading_named
+    from ..core.languages import parse_languages
+    from ..core.paths import runs_root
+    from ..core.probes import probe_set as find_probe_set
+    from ..harness_ext.alignment import parse_countries
+    from ..harness_ext.probe_record import write_probe_record
+    from ..harness_ext.probing import Asking, ask, parse_batch_size
+
+    root, countries = runs_root(output), parse_countries(country or [])
+    needed = reading_named(reading).needs
+    how = Asking(
+        parse_batch_size(batch_size),
+        device,
+        dtype,
+        revision,
+        trust_remote_code,
+        limit,
+        neutral="neutral_first" in needed,
+    )
+    records = []
+    for name in (probe_set, "wvs_arora") if paraphrase else (probe_set,):
+        asked = find_probe_set(name)
+        run = ask(model, asked, parse_languages(languages, asked.languages), root, how)
+        records.append(write_probe_record(root, run, reading=reading, countries=countries))
+        _print_probe(f"{model}: {name}", records[-1])
+    publish_records(root, *records)
+    if paraphrase:
+        print(f"Next: valueshift compare {records[0]} {records[1]}")
+    else:
+        print(f"Next: probe a second checkpoint, then: valueshift compare {records[0]} SECOND_RECORD")
+
+
+def _print_probe(title: str, folder: Path) -> None:
+    from ..core.records import read_record, read_table
+
+    record = read_record(folder)
+    members = {name: value for name, value in record.metrics.items() if not name.startswith("rho/")}
+    languages = [name.removeprefix("questions/") for name in members if name.startswith("questions/")]
+    aligned = {}
+    if "alignment" in record.tables:
+        for row in read_table(folder, "alignment").itertuples():
+            shown = str(row.reason) or f"{row.spearman:+.2f} [{row.low:+.2f}, {row.high:+.2f}], n = {row.n}"
+            aligned[str(row.language)] = f"{row.country} {shown}"
+    print_table(
+        title,
+        ["language", "questions", "mean p_first", "answered first", "readings agree", "Spearman with the survey"],
+        [
+            [
+                code,
+                f"{members[f'questions/{code}']:.0f}",
+                f"{members[f'p_first/{code}']:.3f}",
+                f"{100 * members[f'first_share/{code}']:.1f} %",
+                f"{100 * members[f'readings_agree/{code}']:.0f} %" if f"readings_agree/{code}" in members else "",
+                aligned.get(code, "no survey"),
+            ]
+            for code in languages
+        ],
+    )
+    for note in record.notes:
+        print(f"- {note}")
+    print(f"Record: {folder}")
+
+
+@app.command()
+def compare(
+    base: Annotated[str, typer.Argument(help="Probe record, lm-eval results folder, or checkpoint.")],
+    tuned: Annotated[list[str], typer.Argument(help="One or more of the same.")],
+    languages: Languages = None,
+    probe_set: Annotated[str, typer.Option(help="Probe set, where checkpoints are given.")] = "wvs",
+    output: Output = None,
+) -> None:
+    """Which answers shifted between two models, per language and category, with intervals."""
+    from ..core.paths import runs_root
+    from ..harness_ext.comparison import compare as compare_runs
+    from ..harness_ext.probing import run_of
+
+    root = runs_root(output)
+    base_run = run_of(base, probe_set, languages, root)
+    for name in tuned:
+        record, tables = compare_runs(base_run, run_of(name, probe_set, languages, root), root)
+        _print_comparison(base, name, tables)
+        print(f"Record: {record} (tables kept, kept_cat, flipped)")
+        publish_records(root, record)
+    print(f"Next: valueshift ui --output {root}")
+
+
+def _print_comparison(base: str, tuned: str, tables: dict[str, Any]) -> None:
+    kept, flips = tables["kept"], tables["flipped"]
+    print_table(
+        f"Unchanged answers: {base} -> {tuned}",
+        ["language", "unchanged", "95% interval", "n", "ties", "dropped"],
+        [
+            [
+                str(row.language),
+                str(row.reason) or f"{100 * row.unchanged:.1f} %",
+                "" if row.reason else f"{100 * row.low:.1f} - {100 * row.high:.1f}",
+                *map(str, (row.n, row.ties, row.dropped)),
+            ]
+            for row in kept.itertuples()
+        ],
+    )
+    if "ceiling" in tables:
+        print_table(
+            "Two wordings of the same questions: correlation of the profiles, and the alignment one can reach at most",
+            ["language", "correlation", "95% interval", "ceiling", "n"],
+            [
+                [
+                    str(row.language),
+                    str(row.reason) or f"{row.reliability:+.2f}",
+                    "" if row.reason else f"{row.low:+.2f} - {row.high:+.2f}",
+                    "" if row.reason else f"{row.ceiling:.2f}",
+                    str(row.n),
+                ]
+                for row in tables["ceiling"].itertuples()
+            ],
+        )
+    largest = flips.assign(by=(flips["p_first_tuned"] - flips["p_first_base"]).abs()).nlargest(10, "by")
+    print_table(
+        f"Answers that flipped: {len(flips)}, the largest ten",
+        ["question", "language", "answer", "p_first"],
+        [
+            [
+                str(row.question),
+                str(row.language),
+                f"{row.answer_base} -> {row.answer_tuned}",
+                f"{row.p_first_base:.2f} -> {row.p_first_tuned:.2f}",
+            ]
+            for row in largest.itertuples()
+        ],
+    )
+
+
+@tasks_app.command("path")
+def tasks_path() -> None:
+    """Print the folder of task files, for `lm_eval --include_path` where the hook is off."""
+    from ..core.paths import TASKS
+
+    print(TASKS)

@@ -1,0 +1,59 @@
+"""`valueshift publish`, `ui` and `demo`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .app import Output, app
+from .show import publish_records
+
+
+@app.command()
+def publish(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Records or lm-eval results folders; else all records of the runs root.")
+    ] = None,
+    output: Output = None,
+) -> None:
+    """Send to MLflow what it does not have yet; again changes nothing."""
+    from ..core.paths import runs_root
+    from ..harness_ext.probe_record import write_probe_record
+    from ..harness_ext.results import read_probe_runs
+    from ..tracking.publish import publish_missing
+
+    root = runs_root(output)
+    for path in paths or []:
+        if not (path / "record.json").is_file():
+            for run in read_probe_runs(path):
+                print(f"Record: {write_probe_record(root, run)}")
+    if paths:
+        given = [path for path in paths if (path / "record.json").is_file()]
+        publish_records(root, *given)
+    sent = publish_missing(root)
+    print(f"Sent {len(sent)} records that MLflow did not have." if sent else "MLflow has all records.")
+    for found in sent:
+        print(f"  {found.record}: {found.where}")
+    print(f"Next: valueshift ui --output {root}")
+
+
+@app.command()
+def ui(
+    output: Output = None,
+    port: Annotated[int, typer.Option(help="On this machine only.")] = 5000,
+) -> None:
+    """Open the MLflow store of the runs root in a browser."""
+    from ..core.paths import runs_root
+    from ..tracking.ui import serve
+
+    serve(runs_root(output), port)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder to make.")] = Path("demo"),
+) -> None:
+    """The main job in a few minutes: toy community, lm_eval on two checkpoints, comparison, MLflow."""
+    from ..experiments.demo import run_demo
+
+    run_demo(output)
