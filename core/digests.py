@@ -11,6 +11,7 @@ from .errors import ValueshiftError
 
 _CHUNK = 1 << 20
 _UNHASHED_CONFIG_KEYS = {"transformers_version", "_name_or_path", "name_or_path", "_commit_hash"}
+_UNHASHED_CONFIG_KEYS |= {"peft_version", "base_model_name_or_path", "revision"}
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _VOCABULARY_SUFFIXES = (".model", ".vocab", ".txt", ".bpe")
 _WEIGHT_SUFFIXES = (".bin", ".pt", ".pth")
@@ -61,14 +62,20 @@ def _tensor_hashes(path: Path) -> dict[str, str]:
 
 def _stable_config(path: Path) -> dict[str, Any]:
     config = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(modules := config.get("target_modules"), list):
+        config["target_modules"] = sorted(modules)  # of an adapter: a set, written in any order
     return {key: value for key, value in config.items() if key not in _UNHASHED_CONFIG_KEYS}
 
 
-def model_digest(folder: Path) -> str:
+def model_digest(folder: Path, base: str | None = None) -> str:
     """Digest of a checkpoint folder: its tensors, tokenizer files and configuration, or those of an adapter.
 
     The layout does not matter (one safetensors file or shards); paths and library versions in the configuration are
     left out. Weights in other formats enter by their bytes.
+
+    Args:
+        folder: of the checkpoint.
+        base: of an adapter, the digest of the model under it, which then enters too.
 
     Raises:
         ValueshiftError: the folder holds no configuration or no weights.
@@ -88,6 +95,6 @@ def model_digest(folder: Path) -> str:
         for file in sorted(folder.iterdir())
         if file.name in _TOKENIZER_FILES or file.suffix in _VOCABULARY_SUFFIXES
     }
-    return digest(
-        {"tensors": tensors, "tokenizer": vocabulary, "config": {file.name: _stable_config(file) for file in configs}}
-    )
+    stated = {file.name: _stable_config(file) for file in configs}
+    under = {} if base is None else {"base": base}
+    return digest({"tensors": tensors, "tokenizer": vocabulary, "config": stated, **under})

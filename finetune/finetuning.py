@@ -10,9 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.digests import digest, model_digest, text_digest
+from ..core.digests import digest, text_digest
 from ..core.errors import ValueshiftError
-from ..core.records import locked, record_folder, write_record
+from ..core.records import locked, read_record, record_folder, write_record
 from ..harness_ext.families import checkpoint_folder, family, pretrained_digest
 from ..harness_ext.models import load_config, load_model, load_tokenizer
 from .checkpoints import model_card, write_checkpoint
@@ -66,6 +66,8 @@ def finetune(
         raise ValueshiftError("only an adapter can be merged; add --lora or leave --merge out")
     how.share(processes().num_processes)
     rows = select(read_corpus(corpus), languages, size, seed=how.seed)
+    if corpus.endswith(".parquet"):
+        corpus = str(Path(corpus).resolve())
     name = str(Path(model).resolve()) if Path(model).is_dir() else model
     if (found := family(load_config(name))) != "encoder-decoder":
         raise ValueshiftError(f"{model} is a {found} model; span corruption trains encoder-decoder models such as mT5")
@@ -130,7 +132,7 @@ def _run(
         settings={
             **settings,
             "checkpoint": str(final.relative_to(root)),
-            "checkpoint_digest": model_digest(final),
+            "checkpoint_digest": pretrained_digest(str(final)),
             "processes": processes().num_processes,
             "device": str(trained.device),
             "save_every": how.save_every,
@@ -159,20 +161,55 @@ def training_examples(
     return examples, truncated
 
 
+def examples_of(record: Path) -> "tuple[pd.DataFrame, SpanCorruption]":
+    """What a finished run was trained on, read from its corpus again, and the rule of its masks.
+
+    The rule applied to a row's `example` and `tokens` in epoch 0, 1, ... gives the very inputs and targets of that epoch.
+
+    Args:
+        record: folder of a finetune record.
+
+    Returns:
+        One row per training example, in the order of the selection: `example`, `id`, `language`, `text`, `split` (train) and
+        `tokens`, ids of shape (length,) without special tokens, permuted where the run is a placebo.
+
+    Raises:
+        ValueshiftError: this is no finetune record, or its corpus or checkpoint is gone or has changed.
+    """
+    run = read_record(record)
+    if run.kind != "finetune":
+        raise ValueshiftError(f"{record} is a record of kind {run.kind}; give one of kind finetune")
+    given, corpus = run.inputs, run.settings["corpus"]
+    rows = select(read_corpus(corpus), given["languages"], given["size"], seed=given["seed"])
+    if _corpus_digest(rows) != given["corpus"]["digest"]:
+        raise ValueshiftError(
+            f"corpus {corpus} no longer has the sentences that {record} was trained on; import the same release again"
+        )
+    checkpoint = str(record.parent / run.settings["checkpoint"])
+    tokenizer = load_tokenizer(checkpoint)
+    roll = given["span_corruption"]["roll"]
+    corruption = span_corruption(tokenizer, load_config(checkpoint).vocab_size, seed=given["seed"], roll=roll)
+    examples, _ = training_examples(rows, tokenizer, corruption, placebo=given["placebo"])
+    trained = rows[rows["split"] == "train"].reset_index(drop=True)
+    return trained.assign(tokens=[one["tokens"] for one in examples["train"]]), corruption
+
+
+def _corpus_digest(rows: "pd.DataFrame") -> str:
+    """Digest of selected sentences with their ids and splits, in order."""
+    columns = (rows["example"], rows["split"], rows["text"])
+    return text_digest(f"{example}\t{split}\t{text}" for example, split, text in zip(*columns, strict=True))
+
+
 def _inputs(
     model: str, rows: "pd.DataFrame", languages: tuple[str, ...], how: Training, placebo: bool
 ) -> dict[str, Any]:
     """What determines the result."""
     trained = asdict(how)
     del trained["save_every"], trained["keep_every"]
-    sentences = (
-        f"{example}\t{split}\t{text}"
-        for example, split, text in zip(rows["example"], rows["split"], rows["text"], strict=True)
-    )
     return {
         **trained,
         "model": pretrained_digest(model),
-        "corpus": {"name": str(rows["example"].iloc[0]).partition(":")[0], "digest": text_digest(sentences)},
+        "corpus": {"name": str(rows["example"].iloc[0]).partition(":")[0], "digest": _corpus_digest(rows)},
         "languages": list(languages),
         "size": len(rows),
         "placebo": placebo,

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..core.digests import digest, model_digest
 from ..core.errors import ValueshiftError
+from .adapters import base_of
 from .formats import FORMATS, Format
 
 log = logging.getLogger(__name__)
@@ -180,15 +181,25 @@ def _digest(named: Mapping[str, str]) -> str:
     folder = checkpoint_folder(pretrained, named.get("revision", "main"))
     if folder is None:
         return digest(dict(named))
+    base = base_of(str(folder))
+    whole = model_digest(folder, None if base is None else pretrained_digest(*base))
     adapters = {key: value for key, value in named.items() if key in _ADAPTERS}
     if not adapters:
-        return model_digest(folder)
+        return whole
+    if adapters.keys() == {"peft"} and Path(adapters["peft"]).is_dir():  # the same as the adapter's folder by itself
+        return model_digest(Path(adapters["peft"]), whole)
     parts = {key: model_digest(Path(value)) if Path(value).is_dir() else value for key, value in adapters.items()}
-    return digest({"base": model_digest(folder), **parts})
+    return digest({"base": whole, **parts})
 
 
 def pretrained_digest(name: str, revision: str | None = None) -> str:
-    """Content digest of a checkpoint by path or hub name; of its name and revision where it is not on this machine."""
+    """Content digest of a checkpoint by path or hub name; of its name and revision where it is not on this machine.
+
+    That of an adapter's folder covers the model under it, wherever that lies.
+
+    Raises:
+        ValueshiftError: the folder is no checkpoint, or the model under its adapter is not there.
+    """
     return _digest({"pretrained": name, "revision": revision or "main"})
 
 

@@ -24,6 +24,7 @@ from transformers import (
 
 from ..core.errors import ValueshiftError
 from ..core.files import whole_folder
+from .adapters import base_of, merged
 from .patches import is_untied, keep_untied_head
 
 
@@ -68,11 +69,13 @@ def _explained(name: str, what: str) -> Iterator[None]:
 
 
 def load_config(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
-    """The configuration of a checkpoint by path or hub name.
+    """The configuration of a checkpoint by path or hub name; of an adapter's folder that of the model under it.
 
     Raises:
         ValueshiftError: there is none.
     """
+    if base := base_of(name):
+        return load_config(base.name, revision=base.revision, trust_remote_code=trust_remote_code)
     folder = Path(name)
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise ValueshiftError(f"{name} is no model: it has no config.json; give a checkpoint folder or a hub name")
@@ -81,11 +84,13 @@ def load_config(name: str, *, revision: str | None = None, trust_remote_code: bo
 
 
 def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
-    """The tokenizer of a checkpoint by path or hub name.
+    """The tokenizer of a checkpoint by path or hub name; an adapter's folder without one has that of the model under it.
 
     Raises:
         ValueshiftError: there is none.
     """
+    if (base := base_of(name)) and not (Path(name) / "tokenizer_config.json").is_file():
+        return load_tokenizer(base.name, revision=base.revision, trust_remote_code=trust_remote_code)
     with _explained(name, "the tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(
             name, revision=revision or "main", trust_remote_code=trust_remote_code
@@ -109,7 +114,7 @@ def load_model(
     """A model in evaluation mode on its device, its head tied or untied as the checkpoint has it.
 
     Args:
-        name: path or hub name.
+        name: path or hub name; an adapter's folder gives the model under it with the adapter merged (in float32).
         format: how it will be asked, which decides its head.
         dtype: of the weights.
         device: as torch names it.
@@ -119,6 +124,9 @@ def load_model(
     Raises:
         ValueshiftError: the checkpoint is missing, damaged, of another family, or lacks some of the weights.
     """
+    if base := base_of(name):
+        under = load_model(base.name, format, revision=base.revision, trust_remote_code=trust_remote_code)
+        return merged(under, name).eval().to(device, dtype)
     options = {
         "revision": revision or "main",
         "trust_remote_code": trust_remote_code,

@@ -14,6 +14,7 @@ from ..core.files import whole_file
 from ..core.languages import parse_languages
 from ..core.probes import Probe, ProbeSet, probe_set
 from ..core.scores import scores_frame
+from .adapters import is_checkpoint
 from .causal import CausalScorer
 from .encoder_decoder import EncoderDecoderScorer, refuse_float16
 from .families import family, pretrained_digest
@@ -150,7 +151,7 @@ def run_of(source: str, probe_set_name: str, languages: str | None, root: Path) 
         ValueshiftError: the source is none of these, or cannot be asked.
     """
     path = Path(source)
-    if path.exists() and not (path / "config.json").is_file():
+    if path.exists() and not is_checkpoint(path):
         return single_run(read_probe_runs(path), path)
     asked = probe_set(probe_set_name)
     return ask(source, asked, parse_languages(languages, asked.languages), root, Asking())
