@@ -1,0 +1,1 @@
+"""Why a value shifted: the training sentences behind each changed answer."""

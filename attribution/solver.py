@@ -1,0 +1,5 @@
+"""From features to scores."""
+
+from typing import Literal
+
+Solver = Literal["dual", "primal"]
