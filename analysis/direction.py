@@ -42,7 +42,8 @@ def plane(models: Mapping[str, pd.DataFrame], items: Mapping[str, Item], selecti
         selection: the paper's questions or all.
 
     Raises:
-        ValueshiftError: fewer than three profiles, or fewer than ten questions that all of them answer.
+        ValueshiftError: fewer than three profiles, fewer than ten questions that all of them answer, or no difference
+            between them.
     """
     columns = [(name, column) for name, table in models.items() for column in table.columns]
     single = [models[name][[column]] for name, column in columns]
@@ -53,8 +54,11 @@ def plane(models: Mapping[str, pd.DataFrame], items: Mapping[str, Item], selecti
         raise ValueshiftError(
             f"only {len(questions)} questions are answered in every profile; at least {MINIMUM} are needed"
         )
+    together = np.concatenate(values, axis=1).T
+    if (together == together[0]).all():
+        raise ValueshiftError("all profiles are the same, so that there is no plane; check what the models were asked")
     fitted = PCA(n_components=2, svd_solver="full")
-    points = fitted.fit_transform(np.concatenate(values, axis=1).T)
+    points = fitted.fit_transform(together)
     largest = np.abs(fitted.components_).argmax(axis=1)
     points = points * np.sign(fitted.components_[[0, 1], largest])
     first, second = (float(share) for share in fitted.explained_variance_ratio_)

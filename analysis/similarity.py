@@ -182,8 +182,7 @@ def mean_dissimilarity(
     )
     cells = {"dissimilarity": value, "low": low, "high": high}
     cells |= {"change": change, "change_low": change_low, "change_high": change_high}
-    table = pd.DataFrame({name: cell if enough else np.nan for name, cell in cells.items()})
-    table.insert(0, "model", list(models))
+    table = pd.DataFrame({"model": list(models)} | (cells if enough else dict.fromkeys(cells, np.nan)))
     return table.assign(
         models=sizes,
         languages=len(languages),

@@ -8,6 +8,7 @@ import pandas as pd
 from ..analysis.alignment import alignment
 from ..analysis.profiles import default_selection, profile
 from ..analysis.significance import adjusted
+from ..core.digests import text_digest
 from ..core.errors import ValueshiftError
 from ..core.languages import LANGUAGES
 from ..core.probes import Item
@@ -102,6 +103,15 @@ def alignment_metrics(table: pd.DataFrame) -> dict[str, float]:
     return {f"rho/{code}.{country}": float(value) for code, country, value in pairs}
 
 
+def survey_identity(truth: SurveyTruth) -> dict[str, str]:
+    """By what a record says which survey it was compared with: source, provenance, and digest of the profile."""
+    return {
+        "source": truth.source,
+        "provenance": truth.provenance,
+        "digest": text_digest(truth.profile.to_csv(float_format="%.9g").splitlines()),
+    }
+
+
 def alignment_note(table: pd.DataFrame, truth: SurveyTruth) -> str:
     """What a reader of the correlations must know: the survey behind them and for how many questions it holds."""
     packaged = (
@@ -109,6 +119,6 @@ def alignment_note(table: pd.DataFrame, truth: SurveyTruth) -> str:
         if (truth.source == "packaged")
         else ""
     )
-    questions = sorted({int(n) for n in table.get("n", ())})
+    questions = sorted({int(n) for n in table.get("n", ()) if n})
     held = f"{questions[0]}" if len(questions) == 1 else f"{questions[0]} to {questions[-1]}" if questions else "no"
     return f"Alignment holds for {held} questions: {truth.provenance}.{packaged}"

@@ -1,7 +1,7 @@
 """`valueshift compare`: two probe runs side by side, as a comparison record.
 
-Two models under one wording give shifts. One model under two wordings of the same items gives the agreement of the wordings,
-and the ceiling that it sets for alignment.
+Two models under one wording give shifts, and what moved with them (`movement`). One model under two wordings of the same
+items gives the agreement of the wordings, and the ceiling that it sets for alignment.
 """
 
 from collections.abc import Mapping
@@ -10,25 +10,30 @@ from pathlib import Path
 import pandas as pd
 
 from ..analysis.profiles import default_selection, profile
-from ..analysis.shifts import flipped, unchanged
+from ..analysis.shifts import common, flipped, unchanged
 from ..analysis.wordings import noise_ceiling
 from ..core.digests import digest
 from ..core.errors import ValueshiftError
 from ..core.probes import REGISTRIES, Item, probe_set
 from ..core.records import write_record
+from ..core.surveys import SurveyTruth, has_survey_truth, survey_truth
+from .alignment import alignment_note, survey_identity
+from .movement import movement, movement_metrics
 from .results import ProbeRun
 
 
 def compare(base: ProbeRun, tuned: ProbeRun, root: Path) -> tuple[Path, dict[str, pd.DataFrame]]:
     """Write the comparison record of two probe runs; return its folder and tables.
 
-    Tables: `kept` (same answers by language), `kept_cat` (by category), `flipped` (the shifts), and for two wordings `ceiling`.
+    Tables: `kept` (same answers by language), `kept_cat` (by category), `flipped` (the shifts), for two wordings `ceiling`,
+    and those of `movement.movement`. What could not be compared is among the record's notes.
 
     Raises:
         ValueshiftError: the runs share no language, asked different items, or differ in both model and wording.
     """
     items, selection = _items(base), default_selection(_items(base))
     before, after = _joinable(base, tuned)
+    truth = _truth(base)
     tables = {
         "kept": unchanged(before, after, items, by="language", selection=selection),
         "kept_cat": unchanged(before, after, items, by="category", selection=selection),
@@ -36,11 +41,18 @@ def compare(base: ProbeRun, tuned: ProbeRun, root: Path) -> tuple[Path, dict[str
     }
     if base.inputs["probe_set"] != tuned.inputs["probe_set"]:
         tables["ceiling"] = noise_ceiling(profile(before), profile(after), items, selection)
+    moved, not_made = movement(before, after, items, selection, truth)
+    notes = [*_left_out(before, after), *not_made]
+    if truth is None:
+        notes.append(f"There is no survey truth for {base.inputs['probe_set']}: changes in alignment are not computed.")
+    elif "alignment_change" in moved:
+        notes.append(alignment_note(moved["alignment_change"], truth))
     overall = unchanged(before, after, items, by=(), selection=selection).iloc[0]
     metrics = _by_member("kept", tables["kept"], "language") | _by_member("kept_cat", tables["kept_cat"], "category")
     if pd.notna(overall["unchanged"]):
         metrics["0_overview/kept"] = float(overall["unchanged"])
         metrics["0_overview/shifted"] = float(round(overall["n"] * (1 - overall["unchanged"])))
+    survey = survey_identity(truth) if truth else None
     folder = write_record(
         root,
         "comparison",
@@ -50,12 +62,14 @@ def compare(base: ProbeRun, tuned: ProbeRun, root: Path) -> tuple[Path, dict[str
             "probe_set": base.inputs["probe_set"],
             "selection": selection,
             "runs": {"base": digest(base.inputs), "tuned": digest(tuned.inputs)},
+            "survey": survey["digest"] if survey else None,
         },
-        tables,
-        settings={"base": base.name, "tuned": [tuned.name]},
-        metrics=metrics,
+        tables | moved,
+        settings={"base": base.name, "tuned": [tuned.name], "survey": survey},
+        metrics=metrics | movement_metrics(moved),
+        notes=tuple(notes),
     )
-    return folder, tables
+    return folder, tables | moved
 
 
 def kept_metrics(base: ProbeRun, tuned: ProbeRun) -> dict[str, float]:
@@ -80,6 +94,25 @@ def _joinable(base: ProbeRun, tuned: ProbeRun) -> tuple[pd.DataFrame, pd.DataFra
         )
     (registry,) = registries
     return base.scores.assign(probe_set=registry), tuned.scores.assign(probe_set=registry)
+
+
+def _left_out(before: pd.DataFrame, after: pd.DataFrame) -> list[str]:
+    """What only one of the two was asked, in sentences."""
+    notes = []
+    sides = {"base": before["language"].unique(), "tuned": after["language"].unique()}
+    for side, other in (("base", "tuned"), ("tuned", "base")):
+        if alone := [language for language in sides[side] if language not in sides[other]]:
+            notes.append(f"Only the {side} run was asked in {', '.join(alone)}; there is nothing to compare.")
+    rows = common(before, after)
+    shared = rows["language"].isin(sides["base"]) & rows["language"].isin(sides["tuned"])
+    if dropped := int((shared & (rows["in"] != "both")).sum()):
+        notes.append(f"{dropped} questions of shared languages were asked in one run only and are left out.")
+    return notes
+
+
+def _truth(run: ProbeRun) -> SurveyTruth | None:
+    name = str(run.inputs["probe_set"])
+    return survey_truth(name) if has_survey_truth(name) else None
 
 
 def _items(run: ProbeRun) -> Mapping[str, Item]:

@@ -10,7 +10,7 @@ from ..analysis.readings import available, read, readings_agree
 from ..core.probes import probe_set
 from ..core.records import write_record
 from ..core.surveys import has_survey_truth, survey_truth
-from .alignment import Countries, alignment_metrics, alignment_note, survey_alignment
+from .alignment import Countries, alignment_metrics, alignment_note, survey_alignment, survey_identity
 from .results import ProbeRun
 
 
@@ -36,11 +36,13 @@ def write_probe_record(
     scores = read(run.scores, reading, items)
     tables = {"scores": run.scores}
     metrics = summary_metrics(scores)
+    settings = {**run.settings, "reading": reading}
     notes = [f"Answers and p_first are read as `{reading}`."]
     if has_survey_truth(name):
         truth = survey_truth(name)
         tables["alignment"] = survey_alignment(scores, truth, items, countries)
         metrics |= alignment_metrics(tables["alignment"])
+        settings["survey"] = survey_identity(truth)
         notes.append(alignment_note(tables["alignment"], truth))
     if len(available(run.scores)) > 1:
         tables["readings"] = readings_agree(run.scores, items, selection=default_selection(items))
@@ -50,7 +52,7 @@ def write_probe_record(
         "probe",
         run.inputs,
         tables,
-        settings={**run.settings, "reading": reading},
+        settings=settings,
         metrics={**metrics, **(extra_metrics or {})},
         notes=tuple(notes),
     )
