@@ -1,11 +1,12 @@
 """`valueshift probe` and `compare`: ask models, and see what shifted between two."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from .app import Languages, Output, app, tasks_app
+from .comparison import print_comparison
 from .show import print_table, publish_records
 
 
@@ -101,8 +102,9 @@ def compare(
     probe_set: Annotated[str, typer.Option(help="Probe set, where checkpoints are given.")] = "wvs",
     output: Output = None,
 ) -> None:
-    """Which answers shifted between two models, per language and category, with intervals."""
+    """What shifted between two models: answers, alignment, similarity and direction, with intervals."""
     from ..core.paths import runs_root
+    from ..core.records import read_record
     from ..harness_ext.comparison import compare as compare_runs
     from ..harness_ext.probing import run_of
 
@@ -110,56 +112,10 @@ def compare(
     base_run = run_of(base, probe_set, languages, root)
     for name in tuned:
         record, tables = compare_runs(base_run, run_of(name, probe_set, languages, root), root)
-        _print_comparison(base, name, tables)
-        print(f"Record: {record} (tables kept, kept_cat, flipped)")
+        print_comparison(base, name, tables, read_record(record).notes)
+        print(f"Record: {record} (tables {', '.join(tables)})")
         publish_records(root, record)
     print(f"Next: valueshift ui --output {root}")
-
-
-def _print_comparison(base: str, tuned: str, tables: dict[str, Any]) -> None:
-    kept, flips = tables["kept"], tables["flipped"]
-    print_table(
-        f"Unchanged answers: {base} -> {tuned}",
-        ["language", "unchanged", "95% interval", "n", "ties", "dropped"],
-        [
-            [
-                str(row.language),
-                str(row.reason) or f"{100 * row.unchanged:.1f} %",
-                "" if row.reason else f"{100 * row.low:.1f} - {100 * row.high:.1f}",
-                *map(str, (row.n, row.ties, row.dropped)),
-            ]
-            for row in kept.itertuples()
-        ],
-    )
-    if "ceiling" in tables:
-        print_table(
-            "Two wordings of the same questions: correlation of the profiles, and the alignment one can reach at most",
-            ["language", "correlation", "95% interval", "ceiling", "n"],
-            [
-                [
-                    str(row.language),
-                    str(row.reason) or f"{row.reliability:+.2f}",
-                    "" if row.reason else f"{row.low:+.2f} - {row.high:+.2f}",
-                    "" if row.reason else f"{row.ceiling:.2f}",
-                    str(row.n),
-                ]
-                for row in tables["ceiling"].itertuples()
-            ],
-        )
-    largest = flips.assign(by=(flips["p_first_tuned"] - flips["p_first_base"]).abs()).nlargest(10, "by")
-    print_table(
-        f"Answers that flipped: {len(flips)}, the largest ten",
-        ["question", "language", "answer", "p_first"],
-        [
-            [
-                str(row.question),
-                str(row.language),
-                f"{row.answer_base} -> {row.answer_tuned}",
-                f"{row.p_first_base:.2f} -> {row.p_first_tuned:.2f}",
-            ]
-            for row in largest.itertuples()
-        ],
-    )
 
 
 @tasks_app.command("path")

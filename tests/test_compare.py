@@ -9,6 +9,7 @@ from scipy import stats
 from scipy.spatial.distance import pdist
 from sklearn.decomposition import PCA
 from valueshift.analysis.profiles import profile
+from valueshift.cli.comparison import print_comparison
 from valueshift.core.digests import digest
 from valueshift.core.languages import LANGUAGES
 from valueshift.core.probes import probe_set
@@ -218,6 +219,30 @@ def test_fewer_than_ten_common_questions_carry_no_statistic(tmp_path: Path, few:
     left_out = (len(PAPER) - few) * len(LANGUAGES_ASKED)
     assert f"{left_out} questions of shared languages were asked in one run only and are left out." in record.notes
     assert not [name for name in record.metrics if name.startswith(("kept/", "rho_change/", "dissimilarity/"))]
+
+
+def test_runs_of_one_language_and_no_common_question(tmp_path: Path) -> None:
+    folder, tables = compare(run("base", BASE.iloc[:100]), run("tuned", TUNED.iloc[100:]), tmp_path)
+    assert set(tables["kept"]["reason"]) == {"asked of one model only"}
+    assert not {"similarity", "parallelism", "direction", "mean_dissimilarity"} & set(tables)
+    assert len(tables["flipped"]) == 0
+    assert read_record(folder).metrics == {}
+    print_comparison("base", "tuned", tables, read_record(folder).notes)
+
+
+def test_the_printed_tables_say_what_the_record_holds(
+    compared: tuple[Path, dict[str, pd.DataFrame]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, tables = compared
+    print_comparison("base", "tuned", tables, read_record(folder).notes)
+    lines = [line.split("│") for line in capsys.readouterr().out.splitlines()]
+    cells = {row[1].strip(): [cell.strip() for cell in row[2:-1]] for row in lines if len(row) > 2}
+    (change,) = tables["alignment_change"].query("language == 'fa' and country == 'IRN'").itertuples()
+    assert [row[3].strip() for row in lines if len(row) == 10 and row[1].strip() == "fa"] == [f"{change.base:+.2f}"]
+    (similarity,) = tables["similarity"].itertuples()
+    assert cells["similarity structures alike, Spearman"][0] == f"{similarity.spearman:+.3f}"
+    point = tables["direction"].query("model == 'tuned' and language == 'fa'").iloc[0]
+    assert cells["fa"][1] == f"{point['x']:+.2f}, {point['y']:+.2f}"
 
 
 def test_a_survey_without_common_questions_is_said(tmp_path: Path) -> None:
