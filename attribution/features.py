@@ -142,7 +142,7 @@ def token_outputs(logits: Tensor, labels: Tensor, output: Output) -> tuple[Tenso
         labels: shape (...).
         output: which.
     """
-    label = torch.nn.functional.one_hot(labels, logits.shape[-1]).bool()
+    label = torch.arange(logits.shape[-1], device=logits.device) == labels[..., None]  # one_hot has no vmap
     margin = logits.gather(-1, labels[..., None])[..., 0] - logits.masked_fill(label, -torch.inf).logsumexp(-1)
     wrong = torch.sigmoid(-margin)
     return (margin if output == "margin" else torch.nn.functional.logsigmoid(margin)), wrong
