@@ -43,7 +43,7 @@ class Block:
 
     name: str
     rows: Tensor
-    """Shape (rows, k), in the matrix's precision but float32 at least; rows are a linear layer's outputs or an embedding's tokens."""
+    """Shape (rows, k), float32 or the matrix's precision; rows are a linear layer's outputs or an embedding's tokens."""
     columns: Tensor
     """Shape (columns, k)."""
 
