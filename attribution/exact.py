@@ -53,4 +53,4 @@ class ExactFeatures:
             measured = (batch.weights[batch.counted] * outputs).sum()
             gradients = torch.autograd.grad(measured, wanted, materialize_grads=True)
         vector = torch.cat([gradient.flatten() for gradient in gradients])
-        return vector.float().cpu().numpy(), float(mean_by_item(wrong.detach(), batch, 1))
+        return vector.float().cpu().numpy(), float(mean_by_item(wrong.detach().float(), batch, 1))
