@@ -36,6 +36,27 @@ def dissimilarity(profile: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(result, index=profile.columns, columns=profile.columns)
 
 
+def dissimilarities(profile: pd.DataFrame, items: Mapping[str, Item], selection: Selection = "paper") -> pd.DataFrame:
+    """The same as `dissimilarity`, one row a pair, with intervals [3.5, 5.2.1; Fig. 5, 12, 13].
+
+    Returns:
+        One row a pair, in the order of the columns: first, second, dissimilarity; low, high (over batteries); n, reason.
+
+    Raises:
+        ValueshiftError: no question of the profile is in the selection.
+    """
+    (values,), questions, _ = common_questions([profile], items, selection)
+    present = ~np.isnan(values)
+    n = present.T.astype(np.intp) @ present
+    cells = intervals.symmetric(_dissimilarity(values), batteries(questions, items))
+    first, second = np.triu_indices(values.shape[1], 1)
+    enough = n[first, second] >= MINIMUM
+    table = pd.DataFrame({"first": profile.columns[first], "second": profile.columns[second]})
+    for name, cell in zip(("dissimilarity", "low", "high"), cells, strict=True):
+        table[name] = np.where(enough, cell[first, second], np.nan)
+    return table.assign(n=n[first, second], reason=np.where(enough, "", f"fewer than {MINIMUM} common questions"))
+
+
 def _dissimilarity(values: Floats) -> Statistic:
     """1 - cosine between the columns of (questions, k), missing values left out of each pair: (resamples, k, k)."""
     present = (~np.isnan(values)).astype(np.float64)

@@ -4,9 +4,9 @@ Columns that name a run of fine-tuning, in this order, are called ARM below:
 `model` (what was fine-tuned), `source` (corpus), `tuning` (its languages, joined by +; several are multilingual), `size`
 (sentences), `training` (such as "5 epochs, lr 5e-05" or "1 epoch, lr 0.0005, LoRA"), `seed`, `placebo` (True on permuted
 text), `run` (name of the tuned model's probe record). Where pretrained models stand beside them, `stage` is "pretrained" or
-"fine-tuned" and the columns of ARM but `model` and `run` are missing for the pretrained. GROUP is `model`, `source`, `size`,
-`training`. `language` is a test language, or `all` where answers in all languages are counted together. Missing values are
-NaN, and `reason` says why ("" where there is a value).
+"fine-tuned"; for the pretrained `source`, `tuning` and `training` are "", `size` and `seed` missing, `placebo` False.
+GROUP is `model`, `source`, `size`, `training`. `language` is a test language, or `all` where answers in all languages are
+counted together. Missing values are NaN, and `reason` says why ("" where there is a value).
 
 In the paper's order, then ours:
 
@@ -55,9 +55,9 @@ language_share [Fig. 6, 14]
     ARM, attribution (record), language, side ("top", "bottom"), train_language, share, low, high, base_rate,
     odds_ratio, p, adjusted, n
 parallel_overlap [7]
-    ARM, attribution, then the columns of analysis.influences.parallel_overlap
+    GROUP, seed, placebo, first, second (fine-tuning languages, last "all"), overlap, low, high, maximum, chance, n
 cross_test_overlap [7]
-    ARM, attribution, then the columns of analysis.influences.cross_test_overlap
+    ARM, attribution, first, second (test languages, last "all"), overlap, low, high, maximum, chance, n
 placebo [ours]
     ARM, language, unchanged, low, high, n, placebo_mean, placebo_deviation, rank, rank_p, z, p, adjusted, placebos
 placebo_shifts [ours]
@@ -73,3 +73,52 @@ planted [ours]
 paper [all]
     table, exhibit, row, column, unit, theirs, ours, low, high, n, differs, note
 """
+
+from .arms import Study
+from .causes import cross_test_overlap, language_share, parallel_overlap
+from .exhibit import Exhibit
+from .likeness import (
+    direction,
+    dissimilarity,
+    mean_dissimilarity,
+    parallelism,
+    structure,
+    survey_plane,
+    survey_similarity,
+)
+from .noise import placebo, placebo_shifts
+from .people import alignment, alignment_change, ceiling, influence, planted
+from .shifts import agreement, category_consistency, sizes, spread, unchanged, unchanged_category, unique_shifts
+from .theirs import beside_paper
+
+
+def exhibits(study: Study) -> list[Exhibit]:
+    """All exhibits in the paper's order, those that cannot be made with what is missing; last ours beside the paper's."""
+    stayed = unchanged(study)
+    made = [
+        agreement(study),
+        survey_similarity(study),
+        survey_plane(study),
+        stayed,
+        spread(stayed),
+        unchanged_category(study),
+        category_consistency(study),
+        unique_shifts(study),
+        sizes(study),
+        direction(study),
+        parallelism(study),
+        alignment(study),
+        alignment_change(study),
+        dissimilarity(study),
+        structure(study),
+        mean_dissimilarity(study),
+        language_share(study),
+        parallel_overlap(study),
+        cross_test_overlap(study),
+        placebo(study, stayed),
+        placebo_shifts(study),
+        ceiling(study),
+        influence(study),
+        planted(study),
+    ]
+    return [*made, beside_paper(made, study)]

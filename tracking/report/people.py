@@ -1,0 +1,168 @@
+"""Exhibits of alignment with people, or with what was planted, and how fine-tuning changes it [paper 3.5, Table 3]."""
+
+import pandas as pd
+
+from ...analysis.alignment import alignment as alignment_of
+from ...analysis.alignment import alignment_change as change_of
+from ...analysis.alignment import influence as influence_of
+from ...analysis.wordings import noise_ceiling
+from ...core.languages import LANGUAGES
+from .arms import Arm, Model, Study
+from .exhibit import Exhibit
+from .likeness import NO_SURVEY, people
+from .rows import ARM, GROUP, INTERVAL, Rows, chosen, groups, staged
+
+_CHANGE = ["base", "tuned", "change", "low", "high", "p", "adjusted", "n", "dropped", "reason"]
+
+SHOWN = ("DEU", "PAK", "SRB", "VNM")
+"""The countries of the paper's Table 3, beside those of the languages that were asked."""
+
+
+def alignment(study: Study) -> Exhibit:
+    """How a model's answers in each language go with those of each country's people."""
+    rows, truth = Rows(), people(study, *SHOWN)
+    for cells, model, _ in staged(study) if study.truth else ():
+        rows.add(cells, model.records, alignment_of, model.profile, truth, study.items, study.selection)
+    return rows.exhibit(
+        "alignment",
+        "Alignment with people",
+        "Table 3",
+        "Spearman correlation of a model's answers in a language with those of a country's people, over their common "
+        "questions; 0 is no alignment, p against it from batteries changing sign, adjusted over the table. Which pole "
+        "of a question is called the first is a convention: turned_low and turned_high are the range when random "
+        "batteries have theirs turned on both sides, and the correlation within option pairs (within), the "
+        f"Jensen-Shannon and the Wasserstein distance of the answers do not depend on it. {INTERVAL} {_survey(study)}",
+        NO_SURVEY,
+        [
+            "stage",
+            *ARM,
+            *("language", "country", "spearman", "low", "high", "plain_low", "plain_high", "p", "adjusted"),
+            *("turned_low", "turned_high", "within", "within_low", "within_high", "jensen_shannon", "wasserstein"),
+            *("n", "dropped", "reason"),
+        ],
+    )
+
+
+def _survey(study: Study) -> str:
+    if study.truth is None:
+        return ""
+    packaged = (
+        " Over the packaged questions it is not comparable with the paper's."
+        if study.truth.source == "packaged"
+        else ""
+    )
+    return f"Survey: {study.truth.provenance}.{packaged}"
+
+
+def alignment_change(study: Study) -> Exhibit:
+    """How fine-tuning changes alignment, each run for itself and averaged over monolingual runs."""
+    rows, truth = Rows(), people(study, *SHOWN)
+    if study.truth:
+        for arm in study.arms:
+            rows.add({**arm.cells, "models": 1}, arm.runs, _changes, [arm], truth, study)
+        alone = [arm for arm in study.arms if not arm.multilingual]
+        for cells, arms in groups(alone, lambda arm: chosen(arm, *GROUP, "seed", "placebo")):
+            if len(arms) > 1:
+                named = {**cells, "tuning": "mean", "run": "", "models": len(arms)}
+                rows.add(named, [run for arm in arms for run in arm.runs], _changes, arms, truth, study)
+    return rows.exhibit(
+        "alignment_change",
+        "Change in alignment",
+        "Table 3",
+        "Alignment after fine-tuning minus before it, over the same questions; `mean` is over fine-tuning languages, "
+        "each run alone. 0 is no change, p against it from base and tuned answers of whole batteries changing places, "
+        f"adjusted over the table. {INTERVAL} {_survey(study)}",
+        NO_SURVEY
+        if study.arms
+        else "There is no fine-tuned model: run `valueshift finetune` and probe its checkpoint.",
+        [*ARM, "models", "language", "country", *_CHANGE],
+    )
+
+
+def _changes(arms: list[Arm], truth: pd.DataFrame, study: Study) -> pd.DataFrame:
+    tuned = [arm.tuned.profile for arm in arms]
+    return change_of(arms[0].base.profile, tuned, truth, study.items, study.selection)
+
+
+def influence(study: Study) -> Exhibit:
+    """The questions on which the alignment of each language with its own country hangs most."""
+    rows, truth = Rows(), people(study)
+    for cells, model, _ in staged(study) if study.truth else ():
+        rows.add(cells, model.records, _own_country, model, truth, study)
+    return rows.exhibit(
+        "influence",
+        "Questions on which alignment hangs",
+        "ours",
+        "For each language and its country the five questions whose omission changes the alignment most: the "
+        "alignment without the question, and with it minus without it. Were all questions to count alike, none would "
+        "differ from the others.",
+        NO_SURVEY,
+        ["stage", *ARM, "language", "country", "question", "without", "difference"],
+    )
+
+
+def _own_country(model: Model, truth: pd.DataFrame, study: Study) -> pd.DataFrame:
+    table = influence_of(model.profile, truth, study.items, study.selection)
+    own = table["language"].map({code: language.country for code, language in LANGUAGES.items()})
+    return table[table["country"] == own].reset_index(drop=True)
+
+
+def ceiling(study: Study) -> Exhibit:
+    """How far answers depend on the wording, and the alignment that one wording can be expected to reach."""
+    rows = Rows()
+    cells = {model.digest: named for named, model, _ in staged(study)}
+    for model, again in study.wordings:
+        rows.add(
+            cells[model.digest],
+            (*model.records, *again.records),
+            noise_ceiling,
+            model.profile,
+            again.profile,
+            study.items,
+            study.selection,
+        )
+    return rows.exhibit(
+        "ceiling",
+        "Noise ceiling of two wordings",
+        "ours",
+        "Spearman correlation of a model's answers to two wordings of the same questions, the alignment that one "
+        "wording can at most be expected to reach, and the share of questions answered alike. Wordings without "
+        f"anything in common would give 0, 0 and half. {INTERVAL}",
+        "It needs two wordings: run `valueshift probe MODEL --probe-set wvs_arora` beside `--probe-set wvs`.",
+        [
+            *("stage", *ARM, "language", "reliability", "low", "high", "ceiling", "ceiling_low", "ceiling_high"),
+            *("same", "same_low", "same_high", "n", "dropped", "reason"),
+        ],
+    )
+
+
+def planted(study: Study) -> Exhibit:
+    """Whether fine-tuning moves a toy's answers towards the profile planted in its sentences."""
+    rows = Rows()
+    for arm in study.arms if study.plant is not None else ():
+        rows.add(arm.cells, arm.runs, _planted, arm, study)
+    return rows.exhibit(
+        "planted",
+        "Movement towards what was planted",
+        "ours",
+        "A toy study: Spearman correlation of the answers before and after fine-tuning with each checkpoint's planted "
+        "profile, and its change. 0 is no change, p against it from base and tuned answers of whole batteries "
+        "changing places, adjusted over the table. Fine-tuning on the planted sentences must raise it, a placebo must "
+        f"not. {INTERVAL}",
+        "Only a toy study has planted values: name its truth.csv."
+        if study.plant is None
+        else "There is no fine-tuned model: run `valueshift finetune` and probe its checkpoint.",
+        [*ARM, "language", "plant", *_CHANGE],
+    )
+
+
+def _planted(arm: Arm, study: Study) -> pd.DataFrame:
+    assert study.plant is not None
+    tables = []
+    for code, plant in study.plant.groupby("language", sort=False):
+        if code in arm.base.profile.columns and code in arm.tuned.profile.columns:
+            truth = plant.pivot(index="question", columns="checkpoint", values="p_first")
+            profiles = arm.base.profile[[code]], [arm.tuned.profile[[code]]]
+            tables.append(change_of(*profiles, truth, study.items, study.selection))
+    table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    return table.rename(columns={"country": "plant"})

@@ -1,0 +1,260 @@
+"""Run records joined into a study: which probe records are of pretrained models, which of models tuned on what."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ...analysis.influences import Attributed
+from ...analysis.readings import read
+from ...core.errors import ValueshiftError
+from ...core.probes import REGISTRIES, Item, read_items, registry_folder
+from ...core.records import RunRecord, find_records, read_record, read_table
+from ...core.surveys import has_survey_truth, survey_truth
+from .arms import Arm, Attribution, Model, Study
+
+PLANT = ("checkpoint", "language", "question", "p_first")
+
+
+@dataclass(frozen=True)
+class _Found:
+    folder: Path
+    record: RunRecord
+
+    @property
+    def model(self) -> str:
+        return str(self.record.inputs["model"])
+
+    @property
+    def named(self) -> str:
+        return str(self.record.settings.get("model", self.record.name)).rstrip("/")
+
+    @property
+    def asked(self) -> tuple[str, str]:
+        return str(self.record.inputs["format"]), str(self.record.inputs["dtype"])
+
+    @property
+    def reading(self) -> str:
+        return str(self.record.settings.get("reading", "sum"))
+
+
+def collect(folders: Sequence[Path], truth: Path | None = None) -> Study:
+    """The study of run records, joined by content digests of models, never by path or name.
+
+    The study is about the probe set that most records asked; records of another wording of the same items give the noise
+    ceiling, records of other surveys are left out, and the notes say so. A probe record whose model a finetune record made
+    becomes an arm with the record of the model that it started from.
+
+    Args:
+        folders: run records, or folders that hold run records.
+        truth: the planted profiles of a toy study, CSV `checkpoint,language,question,p_first`; `truth.csv` in one of the
+            folders where it is not given.
+
+    Raises:
+        ValueshiftError: a folder holds no record, a record is unfinished, damaged or of a newer version, there is no probe
+            record, or the planted profiles cannot be read.
+    """
+    found = _records(folders)
+    probes = [one for one in found if one.record.kind == "probe"]
+    if not probes:
+        raise ValueshiftError(f"{_named(folders)} holds no probe record; run `valueshift probe MODEL` first")
+    main = _most([str(one.record.inputs["probe_set"]) for one in probes])
+    items = read_items(registry_folder(main) / "items.csv")
+    notes: list[str] = []
+    reading = _reading(probes, notes)
+    by_set: dict[str, list[_Found]] = {}
+    for one in probes:
+        by_set.setdefault(str(one.record.inputs["probe_set"]), []).append(one)
+    models = _models(by_set.pop(main), reading, items, notes)
+    wordings = []
+    for name, others in by_set.items():
+        if REGISTRIES.get(name, name) != REGISTRIES.get(main, main):
+            notes.append(f"{_count(others)} of probe set {name} left out: report its records on their own.")
+            continue
+        again = _models(others, reading, items, notes)
+        wordings += [(models[digest], again[digest]) for digest in again if digest in models]
+        notes.append(
+            f"{_count(others)} of probe set {name}, another wording of {main}: used for the noise ceiling only."
+        )
+    finetunes = [one for one in found if one.record.kind == "finetune"]
+    arms = _arms(finetunes, models, notes)
+    where = {one.record.name: one.folder for one in finetunes}
+    attributions = _attributions([one for one in found if one.record.kind == "attribution"], arms, where, notes)
+    made = {arm.tuned.digest for arm in arms}
+    return Study(
+        probe_set=main,
+        items=items,
+        pretrained=tuple(model for digest, model in models.items() if digest not in made),
+        arms=tuple(arms),
+        wordings=tuple(wordings),
+        attributions=tuple(attributions),
+        truth=survey_truth(main) if has_survey_truth(main) else None,
+        plant=_plant(folders, truth),
+        notes=tuple(notes),
+    )
+
+
+def _records(folders: Sequence[Path]) -> list[_Found]:
+    """The records, each once, oldest first."""
+    paths: list[Path] = []
+    for folder in folders:
+        inside = [] if (folder / "record.json").is_file() else find_records(folder)
+        paths += inside or [folder]
+    found = {record.name: _Found(path, record) for path in paths for record in [read_record(path)]}
+    return sorted(found.values(), key=lambda one: one.record.created)
+
+
+def _reading(probes: Sequence[_Found], notes: list[str]) -> str:
+    """The reading of all records; the paper's where they differ, which every record can be read by."""
+    readings = sorted({one.reading for one in probes})
+    if len(readings) == 1:
+        return readings[0]
+    notes.append(f"The records are read as {' and '.join(readings)}; here all answers are read as sum.")
+    return "sum"
+
+
+def _models(probes: Sequence[_Found], reading: str, items: Mapping[str, Item], notes: list[str]) -> dict[str, Model]:
+    """Digest to model. Of records that asked one model in several formats or dtypes the commonest are kept."""
+    commonest = Counter(one.asked for one in probes)
+    by_model: dict[str, list[_Found]] = {}
+    for one in probes:
+        by_model.setdefault(one.model, []).append(one)
+    names = _names({digest: records[0].named for digest, records in by_model.items()})
+    models = {}
+    for digest, records in by_model.items():
+        asked = max((one.asked for one in records), key=lambda one: commonest[one])
+        if left := [one.record.name for one in records if one.asked != asked]:
+            notes.append(f"{names[digest]} is taken as asked in {' and '.join(asked)}; left out: {', '.join(left)}.")
+        kept = [one for one in records if one.asked == asked]
+        scores = _joined([read_table(one.folder, "scores") for one in kept])
+        models[digest] = Model(
+            names[digest], digest, asked, read(scores, reading, items), tuple(one.record.name for one in kept)
+        )
+    return models
+
+
+def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """One table of scores; a language that several records asked is taken from the one that asked most."""
+    if len(tables) == 1:
+        return tables[0]
+    best: dict[str, pd.DataFrame] = {}
+    for table in tables:
+        for language, rows in table.groupby("language", sort=False):
+            if language not in best or len(rows) >= len(best[str(language)]):
+                best[str(language)] = rows
+    return pd.concat(best.values(), ignore_index=True)
+
+
+def _names(named: Mapping[str, str]) -> dict[str, str]:
+    """Digest to a short name that no other model has: the last part of its path, all of it, or with its digest."""
+    names = {digest: name.rpartition("/")[2] for digest, name in named.items()}
+    for longer in (named, {digest: f"{name} ({digest})" for digest, name in named.items()}):
+        often = Counter(names.values())
+        names = {digest: longer[digest] if often[name] > 1 else name for digest, name in names.items()}
+    return names
+
+
+def _arms(records: Iterable[_Found], models: Mapping[str, Model], notes: list[str]) -> list[Arm]:
+    arms: dict[str, Arm] = {}
+    unprobed, baseless = [], []
+    for one in records:
+        inputs, settings = one.record.inputs, one.record.settings
+        base, tuned = models.get(one.model), models.get(str(settings.get("checkpoint_digest")))
+        if tuned is None:
+            unprobed.append(str(settings.get("checkpoint", one.record.name)))
+        elif base is None:
+            baseless.append(str(settings.get("model", one.model)))
+        elif base.asked != tuned.asked:
+            notes.append(
+                f"{tuned.run} is left out: it was asked in {' and '.join(tuned.asked)}, its base in {' and '.join(base.asked)}."
+            )
+        elif not set(base.profile.columns) & set(tuned.profile.columns):
+            notes.append(f"{tuned.run} is left out: it and its base were asked in different languages.")
+        else:
+            arms[tuned.digest] = Arm(
+                base=base,
+                tuned=tuned,
+                source=str(inputs["corpus"]["name"]),
+                languages=tuple(inputs["languages"]),
+                size=int(inputs["size"]),
+                training=_training(inputs),
+                seed=int(inputs["seed"]),
+                placebo=bool(inputs["placebo"]),
+                finetune=one.record.name,
+            )
+    if unprobed:
+        notes.append(f"Fine-tuned models that were not probed: {len(unprobed)}. Run `valueshift probe {unprobed[0]}`.")
+    for name in dict.fromkeys(baseless):
+        notes.append(
+            f"Fine-tuned models whose base was not probed: {baseless.count(name)}. Run `valueshift probe {name}`."
+        )
+    if unequal := sum(_unequal(arm) for arm in arms.values()):
+        notes.append(
+            f"Fine-tuned models that were asked other questions than their base: {unequal} of {len(arms)}. Answers are joined by "
+            "question, and what one side lacks is counted as dropped."
+        )
+    return sorted(arms.values(), key=lambda arm: tuple(str(cell).rjust(12) for cell in arm.cells.values()))
+
+
+def _training(inputs: Mapping[str, Any]) -> str:
+    """What tells two trainings on the same sentences apart."""
+    epochs = f"{inputs['epochs']:g} epoch{'' if inputs['epochs'] == 1 else 's'}"
+    return f"{epochs}, lr {inputs['learning_rate']:g}" + (", LoRA" if inputs.get("lora") else "")
+
+
+def _unequal(arm: Arm) -> bool:
+    asked = [
+        set(zip(model.scores["language"], model.scores["question"], strict=True)) for model in (arm.base, arm.tuned)
+    ]
+    return asked[0] != asked[1]
+
+
+def _attributions(
+    records: Iterable[_Found], arms: Sequence[Arm], finetunes: Mapping[str, Path], notes: list[str]
+) -> list[Attribution]:
+    by_run = {run: arm for arm in arms for run in arm.tuned.records}
+    found = []
+    for one in records:
+        arm = by_run.get(str(one.record.settings.get("tuned")))
+        if arm is None:
+            notes.append(f"{one.record.name} is left out: the probe record that it explains is not among the runs.")
+            continue
+        examples = read_table(finetunes[arm.finetune], "examples")
+        training = examples.loc[examples["split"] == "train", ["example", "language"]]
+        queries, influence = (read_table(one.folder, name) for name in ("queries", "influence"))
+        shares = read_table(one.folder, "shares") if "shares" in one.record.tables else None
+        found.append(Attribution(arm, one.record.name, Attributed(queries, influence, training), shares))
+    return found
+
+
+def _plant(folders: Sequence[Path], truth: Path | None) -> pd.DataFrame | None:
+    beside = [folder / "truth.csv" for folder in folders if (folder / "truth.csv").is_file()]
+    path = truth or (beside[0] if beside else None)
+    if path is None:
+        return None
+    try:
+        table = pd.read_csv(path, dtype=dict.fromkeys(PLANT[:3], str))
+        table["p_first"] = table["p_first"].astype("float64")
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueshiftError(
+            f"{path} is no table of planted profiles ({error}); give the truth.csv of a toy"
+        ) from error
+    if missing := [name for name in PLANT if name not in table.columns]:
+        raise ValueshiftError(f"{path} has no column {missing[0]}; give the truth.csv of a toy")
+    return table
+
+
+def _most(names: Sequence[str]) -> str:
+    """The commonest, of equally common ones the first by name."""
+    return min(set(names), key=lambda name: (-names.count(name), name))
+
+
+def _count(found: Sequence[_Found]) -> str:
+    return f"{len(found)} record{'' if len(found) == 1 else 's'}"
+
+
+def _named(folders: Sequence[Path]) -> str:
+    return ", ".join(map(str, folders)) or "the list of folders"
