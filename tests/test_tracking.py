@@ -30,8 +30,10 @@ from valueshift.core.scores import answer, p_first, scores_frame
 from valueshift.tracking import client as client_module
 from valueshift.tracking import schema
 from valueshift.tracking.client import ServerAwayError, experiment_id, opened, shown
+from valueshift.tracking.contents import TABLE_ROWS_LIMIT
 from valueshift.tracking.publish import Published, publish, publish_missing
 from valueshift.tracking.ui import serve, ui_command, ui_environment
+from valueshift.tracking.views import VIEWS
 
 Fork = multiprocessing.get_context("fork")  # the children find MLflow imported: a second each saved
 
@@ -122,6 +124,7 @@ def test_fractions_are_shown_as_percentages_and_other_values_untouched() -> None
     )
     assert shown_metrics == {
         "0_overview/kept": 71.6,
+        "0_overview/rho": 0.1234567,
         "kept/de": 83.2,
         "kept/fa": 60.0,
         "rho/de.DEU": 0.1234567,
@@ -208,7 +211,7 @@ def test_runs_are_linked_by_the_digests_of_their_models() -> None:
         ({"kind": "probe", "inputs": {"probes": dict.fromkeys("abcde", "")}}, f"{'0' * 16} probe 5 languages"),
         (
             {"kind": "finetune", "inputs": {"corpus": "tanzil", "languages": ["fa"]}, "settings": {"model": "a/m"}},
-            "m finetune tanzil fa",
+            "m finetune fa tanzil",
         ),
         ({"kind": "report"}, f"{'0' * 16} report"),
         ({"inputs": {"tuned": list("abcde")}}, "5 models comparison"),
@@ -247,13 +250,14 @@ def test_a_published_record_is_whole_in_mlflow(tmp_path: Path) -> None:
     assert run.data.metrics["first_share/de"] == round(100 * share, 1)
     assert run.data.metrics["0_overview/questions"] == 12
     datasets = {item.dataset.name: (item.dataset.digest, item.tags[0].value) for item in run.inputs.dataset_inputs}
-    assert datasets == {
-        "wvs": (digest(original.inputs["probes"]), "probes"),
-        "mt5-small": (digest("google/mt5-small"), "model"),
-    }
+    assert datasets == {"wvs": (digest(original.inputs["probes"]), "probes")}
+    (model,) = [client.get_logged_model(item.model_id) for item in run.inputs.model_inputs]
+    assert (model.name, model.status.value) == ("mt5-small", "READY")
+    assert model.params == {"path": "google/mt5-small", "digest": digest("google/mt5-small")}
 
     copy = Path(client.download_artifacts(done.run_id, "", str(tmp_path / "copy")))
-    assert {file.name for file in copy.iterdir()} == {"record.json", "scores.parquet", "scores.csv", "profile-wvs.csv"}
+    views = {"scores.json", "profile-wvs.csv", "profile-wvs.parquet"}
+    assert {file.name for file in copy.iterdir()} == {"record.json", "scores.parquet", *views}
     assert read_record(copy) == original
     pd.testing.assert_frame_equal(read_table(copy, "scores"), read_table(folder, "scores"))
     seen, exact = pd.read_csv(copy / "profile-wvs.csv", index_col="question"), profile(scores())
@@ -298,7 +302,7 @@ def test_missing_records_are_sent_oldest_first(root: Path) -> None:
 def test_unknown_tables_and_many_params_are_taken(root: Path) -> None:
     tables = {
         "odd": pd.DataFrame({"a b": [1, 2], "c": [["x"], None]}),
-        "long": pd.DataFrame({"n": range(schema.CSV_ROWS_LIMIT + 1)}),
+        "long": pd.DataFrame({"n": range(TABLE_ROWS_LIMIT + 1)}),
         "scores": pd.DataFrame({"other": [1.0]}),
     }
     inputs = {"corpus": "news", **{f"option {number}": f"{number}" for number in range(250)}, "p@q": ""}
@@ -309,7 +313,7 @@ def test_unknown_tables_and_many_params_are_taken(root: Path) -> None:
     assert len([name for name in run.data.params if name.startswith("option ")]) == 250
     assert run.data.metrics == {"weird ___": 3.0, "n/_": -1e9}
     names = {item.path for item in client.list_artifacts(done.run_id)}
-    assert names == {"record.json", "odd.parquet", "long.parquet", "scores.parquet", "odd.csv", "scores.csv"}
+    assert names == {"record.json", "odd.parquet", "long.parquet", "scores.parquet", "odd.json", "scores.json"}
 
 
 def test_a_runs_root_with_blanks_and_umlauts(tmp_path: Path, empty_store: Path) -> None:
@@ -364,6 +368,8 @@ def publish_and_die(folder: Path, root: Path, method: str, after: bool) -> None:
     [
         ("create_run", True),
         ("log_batch", True),
+        ("log_inputs", True),
+        ("create_logged_model", True),
         ("log_artifacts", False),
         ("log_artifacts", True),
         ("set_terminated", True),
@@ -378,12 +384,14 @@ def test_a_publication_killed_in_the_middle_is_finished_by_the_next(root: Path, 
     assert not publish(folder, root).already
     runs = {run.data.tags[schema.RECORD]: run for run in all_runs(sqlite_uri(root))}
     assert set(runs) == {folder.name, other.name}
-    run = runs[folder.name]
+    client = MlflowClient(sqlite_uri(root))
+    run = client.get_run(runs[folder.name].info.run_id)
     assert is_complete(run)
     assert run.data.metrics == schema.metrics(read_record(folder))
     assert run.data.params == schema.params(read_record(folder))
-    assert len(run.inputs.dataset_inputs) == 2
-    assert len(MlflowClient(sqlite_uri(root)).list_artifacts(run.info.run_id)) == 4
+    assert len(run.inputs.dataset_inputs) == len(run.inputs.model_inputs) == 1
+    assert len(client.list_artifacts(run.info.run_id)) == 5
+    assert len(client.search_logged_models([run.info.experiment_id])) == 2
 
 
 def publish_together(barrier: Any, folders: list[tuple[Path, Path]], uri: str) -> None:
@@ -661,17 +669,18 @@ def test_the_pages_show_what_was_published(served_root: Path, server: Server) ->
     assert b"<html" in server.get("/")
 
 
-def test_the_shared_view_is_in_a_format_that_the_pages_read(served_root: Path) -> None:
+def test_the_saved_views_are_in_a_format_that_the_pages_read(served_root: Path) -> None:
     """MLflow documents none: this fails when a release stops reading ours."""
-    name, value = schema.shared_view()
     tags = MlflowClient(sqlite_uri(served_root)).get_experiment_by_name("valueshift").tags
-    assert tags == {name: value}
-    columns = json.loads(value)["selectedColumns"]
-    assert "metrics.`0_overview/kept`" in columns
+    assert tags == dict(view.tag() for view in VIEWS)
+    assert [view.title for view in VIEWS] == ["all runs", "shifts by fine-tuning language", "alignment", "seeds"]
+    assert "metrics.`0_overview/kept`" in json.loads(tags["mlflow.sharedViewState.valueshift"])["selectedColumns"]
     scripts = (Path(mlflow.__file__).parent / "server/js/build/static/js").glob("*.js")
     code = "".join(script.read_text(encoding="utf-8") for script in scripts)
-    for word in ("viewStateShareKey", "mlflow.sharedViewState.", "selectedColumns", "workflowType"):
-        assert word in code
+    states = [json.loads(value) for value in tags.values()]
+    words = {key for state in states for key in state} | {"groupByKeys", "groupByData", "aggregateFunction"}
+    for word in ("viewStateShareKey", "mlflow.sharedViewState.", "workflowType", *words):
+        assert word in code, word
 
 
 def test_publishing_to_a_server(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ..core.errors import ValueshiftError
 from ..core.records import locked
-from .schema import shared_view
+from .views import VIEWS
 
 GREETING_SECONDS = 5
 """How long a server may take to answer the first call."""
@@ -129,18 +129,18 @@ def opened(root: Path, uri: str) -> Iterator[MlflowClient]:
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
-    """Id of the experiment `name`, created where it is new; of two processes creating it both get the same.
+    """Id of the experiment `name`, created where it is new, with our saved views; of two processes both get the same.
 
     Raises:
         ValueshiftError: it is in MLflow's trash.
     """
-    found = client.get_experiment_by_name(name)
+    found, views = client.get_experiment_by_name(name), dict(view.tag() for view in VIEWS)
     if found is None:
         # For a SQLite file MLflow's default would be a folder of wherever the command happened to run.
         database = sqlite_file(client.tracking_uri)
         artifacts = (database.parent / "mlartifacts").as_uri() if database else None
         try:
-            return str(client.create_experiment(name, artifact_location=artifacts, tags=dict([shared_view()])))
+            return str(client.create_experiment(name, artifact_location=artifacts, tags=views))
         except MlflowException as error:
             if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
                 raise
@@ -150,4 +150,7 @@ def experiment_id(client: MlflowClient, name: str) -> str:
             f"the MLflow experiment '{name}' is deleted; restore it with `mlflow experiments restore "
             f"-x {found.experiment_id}` or name another in MLFLOW_EXPERIMENT_NAME"
         )
+    for tag, state in views.items():
+        if found.tags.get(tag) != state:
+            client.set_experiment_tag(found.experiment_id, tag, state)
     return str(found.experiment_id)

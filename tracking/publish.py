@@ -6,7 +6,6 @@ logged twice without a trace: metrics carry the record's own time, and params th
 """
 
 import getpass
-import json
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,18 +13,17 @@ from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-from ..analysis.profiles import profile
-from ..core.digests import digest
 from ..core.errors import ValueshiftError
 from ..core.paths import mlflow_experiment, mlflow_run_id, mlflow_uri
-from ..core.records import RunRecord, find_records, read_record, read_table
-from ..core.scores import COLUMNS
+from ..core.records import KINDS, RunRecord, read_record
 from . import schema
 from .client import experiment_id, opened, shown
+from .contents import curves, datasets, files_beside, log_checkpoints, table_tag, write_tables
+from .lineage import made_by
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,20 @@ class Published:
     """The run's page on a server, else the store's URI."""
     already: bool
     """It was there before, or another process is sending it; this one added nothing."""
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A record, where it lies, and the runs root that holds what it is about."""
+
+    folder: Path
+    record: RunRecord
+    root: Path
+
+    @property
+    def made(self) -> RunRecord | None:
+        """The finetune record of its model, where there is one."""
+        return made_by(self.record, self.root)
 
 
 def publish(folder: Path, root: Path, uri: str | None = None) -> Published:
@@ -60,11 +72,11 @@ def publish(folder: Path, root: Path, uri: str | None = None) -> Published:
     active = mlflow.active_run()
     uri = uri or (mlflow.get_tracking_uri() if active else mlflow_uri(root))
     outer = active.info.run_id if active and mlflow.get_tracking_uri() == uri else mlflow_run_id()
-    record = read_record(folder)
+    item = _Item(folder, read_record(folder), root)
     with opened(root, uri) as client:
         if outer:
-            return _published(uri, record, *_into_run(client, folder, record, outer))
-        return _published(uri, record, *_own_run(client, folder, record, experiment_id(client, mlflow_experiment())))
+            return _published(uri, item.record, *_into_run(client, item, outer))
+        return _published(uri, item.record, *_own_run(client, item, experiment_id(client, mlflow_experiment())))
 
 
 def publish_missing(root: Path, uri: str | None = None) -> list[Published]:
@@ -75,16 +87,22 @@ def publish_missing(root: Path, uri: str | None = None) -> list[Published]:
 
     Raises:
         ServerAwayError: nothing answers within seconds.
-        ValueshiftError: a record is damaged or MLflow refuses; what was sent before stays.
+        ValueshiftError: MLflow refuses; what was sent before stays. Or a record is damaged; all others were sent.
     """
     uri = uri or mlflow_uri(root)
-    sent = []
-    for folder in find_records(root):
-        record = read_record(folder)
+    sent, items, damaged = [], [], []
+    for path in (path for kind in KINDS for path in sorted(root.glob(f"{kind}-*/record.json"))):
+        try:
+            items.append(_Item(path.parent, read_record(path.parent), root))
+        except ValueshiftError as error:
+            damaged.append(error)
+    for item in sorted(items, key=lambda item: item.record.created):
         with opened(root, uri) as client:
-            run, already = _own_run(client, folder, record, experiment_id(client, mlflow_experiment()))
+            run, already = _own_run(client, item, experiment_id(client, mlflow_experiment()))
         if not already:
-            sent.append(_published(uri, record, run, already))
+            sent.append(_published(uri, item.record, run, already))
+    if damaged:
+        raise ValueshiftError(f"{damaged[0]}; MLflow has the {len(items)} whole records") from damaged[0]
     return sent
 
 
@@ -94,28 +112,29 @@ def _published(uri: str, record: RunRecord, run: Run, already: bool) -> Publishe
     return Published(record.name, run_id, experiment, page if uri.startswith("http") else shown(uri), already)
 
 
-def _own_run(client: MlflowClient, folder: Path, record: RunRecord, experiment: str) -> tuple[Run, bool]:
+def _own_run(client: MlflowClient, item: _Item, experiment: str) -> tuple[Run, bool]:
     """The complete run of this content in `experiment`, and whether it was there before."""
-    content = schema.content_key(folder, record)
+    content = schema.content_key(item.folder, item.record)
     runs = _runs_of(client, experiment, content)
     if complete := _complete(runs):
         return complete, True
-    run = runs[0] if runs else _new_run(client, experiment, record, content)
-    _send(client, run, folder, record, artifact_path=None)
+    run = runs[0] if runs else _new_run(client, experiment, item, content)
+    _send(client, run, item, artifact_path=None)
     # The lock of `opened` does not reach a process with another runs root. Of two such processes one yields here,
     # unless it stalled between its look and its creation above for as long as the other took to publish.
     others = [other for other in _runs_of(client, experiment, content) if other.info.run_id != run.info.run_id]
     if other := _complete(others) or next((other for other in others if other.info.run_id < run.info.run_id), None):
         client.delete_run(run.info.run_id)
         return other, True
-    client.set_terminated(run.info.run_id, "FINISHED", end_time=_milliseconds(record))
+    client.set_terminated(run.info.run_id, "FINISHED", end_time=schema.milliseconds(item.record))
     client.set_tag(run.info.run_id, schema.STATUS, schema.COMPLETE)
     return run, False
 
 
-def _new_run(client: MlflowClient, experiment: str, record: RunRecord, content: str) -> Run:
+def _new_run(client: MlflowClient, experiment: str, item: _Item, content: str) -> Run:
+    record, made = item.record, item.made
     tags = {
-        **schema.tags(record),
+        **schema.tags(record, made),
         schema.DESCRIPTION: schema.description(record),
         schema.CONTENT: content,
         schema.STATUS: schema.PUBLISHING,
@@ -124,10 +143,10 @@ def _new_run(client: MlflowClient, experiment: str, record: RunRecord, content: 
         "mlflow.source.name": "valueshift",
         "mlflow.source.type": "LOCAL",
     }
-    return client.create_run(experiment, _milliseconds(record), tags, schema.run_name(record))
+    return client.create_run(experiment, schema.milliseconds(record), tags, schema.run_name(record, made))
 
 
-def _into_run(client: MlflowClient, folder: Path, record: RunRecord, run_id: str) -> tuple[Run, bool]:
+def _into_run(client: MlflowClient, item: _Item, run_id: str) -> tuple[Run, bool]:
     """The given run with the record added, and whether it had it before."""
     try:
         run = client.get_run(run_id)
@@ -138,12 +157,12 @@ def _into_run(client: MlflowClient, folder: Path, record: RunRecord, run_id: str
             f"MLFLOW_RUN_ID names the run {run_id}, which MLflow at {shown(client.tracking_uri)} does not have; "
             "unset it or set MLFLOW_TRACKING_URI to its store"
         ) from error
-    content = schema.content_key(folder, record)
+    content = schema.content_key(item.folder, item.record)
     there = run.data.tags.get(schema.CONTENT, "").split()
     if content in there:
         return run, True
-    _send(client, run, folder, record, artifact_path=record.name)
-    for name, value in {**schema.tags(record), schema.STATUS: schema.COMPLETE}.items():
+    _send(client, run, item, artifact_path=item.record.name)
+    for name, value in {**schema.tags(item.record, item.made), schema.STATUS: schema.COMPLETE}.items():
         client.set_tag(run_id, name, value)
     client.set_tag(run_id, schema.CONTENT, " ".join([*there, content]))
     return run, False
@@ -158,10 +177,6 @@ def _complete(runs: Sequence[Run]) -> Run | None:
     return next((run for run in runs if run.data.tags.get(schema.STATUS) == schema.COMPLETE), None)
 
 
-def _milliseconds(record: RunRecord) -> int:
-    return int(record.created.timestamp() * 1000)
-
-
 def _user() -> str:
     try:
         return getpass.getuser()
@@ -169,19 +184,26 @@ def _user() -> str:
         return "unknown"
 
 
-def _send(client: MlflowClient, run: Run, folder: Path, record: RunRecord, artifact_path: str | None) -> None:
+def _send(client: MlflowClient, run: Run, item: _Item, artifact_path: str | None) -> None:
     """Log everything of the record but the marks of completeness."""
-    run_id = run.info.run_id
-    metrics = [Metric(name, value, _milliseconds(record), 0) for name, value in schema.metrics(record).items()]
-    params = [Param(name, value) for name, value in schema.params(record).items() if name not in run.data.params]
-    datasets = _datasets(record)
-    _despite_others(lambda: client.log_batch(run_id, metrics=metrics, params=params, synchronous=True))
-    if datasets:
-        _despite_others(lambda: client.log_inputs(run_id, datasets))
-    client.log_artifacts(run_id, str(folder), artifact_path)
+    run_id, record, made = run.info.run_id, item.record, item.made
+    time = schema.milliseconds(record)
+    metrics = [Metric(name, value, time, 0) for name, value in schema.metrics(record).items()]
+    params = [Param(name, value) for name, value in schema.params(record, made).items() if name not in run.data.params]
     with tempfile.TemporaryDirectory() as views:
-        _write_views(folder, record, Path(views))
+        tables = RunTag(*table_tag(write_tables(item.folder, record, Path(views)), artifact_path, run))
+        values = {"metrics": [*metrics, *curves(item.folder, record)], "params": params, "tags": [tables]}
+        _despite_others(lambda: client.log_batch(run_id, **values, synchronous=True))
+        if found := datasets(record):
+            _despite_others(lambda: client.log_inputs(run_id, found))
+        _despite_others(lambda: log_checkpoints(client, run, record, made))
+        client.log_artifacts(run_id, str(item.folder), artifact_path)
         client.log_artifacts(run_id, views, artifact_path)
+    for path in files_beside(record):
+        if path.is_dir():
+            client.log_artifacts(run_id, str(path), "/".join(filter(None, (artifact_path, record.kind))))
+        else:
+            client.log_artifact(run_id, str(path), artifact_path)
 
 
 def _despite_others(call: Callable[[], object]) -> None:
@@ -192,32 +214,3 @@ def _despite_others(call: Callable[[], object]) -> None:
         if error.error_code != ErrorCode.Name(BAD_REQUEST):
             raise
         call()
-
-
-def _datasets(record: RunRecord) -> list[DatasetInput]:
-    """The probe set and the models, by reference."""
-    inputs = []
-    if isinstance(name := record.inputs.get("probe_set"), str):
-        probes = record.inputs.get("probes", {})
-        inputs.append(_dataset("probes", name, digest(probes), "valueshift", json.dumps({"probes": probes})))
-    for name, identity in schema.models(record):
-        inputs.append(_dataset("model", Path(name).name, identity, "local", json.dumps({"model": name})))
-    return inputs
-
-
-def _dataset(context: str, name: str, identity: str, source_type: str, source: str) -> DatasetInput:
-    return DatasetInput(
-        Dataset(name=name, digest=identity, source_type=source_type, source=source),
-        [InputTag("mlflow.data.context", context)],
-    )
-
-
-def _write_views(folder: Path, record: RunRecord, views: Path) -> None:
-    """What MLflow's pages can show of the Parquet tables: CSV of six significant digits, and of scores the profiles."""
-    for name in record.tables:
-        table = read_table(folder, name)
-        if len(table) <= schema.CSV_ROWS_LIMIT:
-            table.to_csv(views / f"{name}.csv", index=False, float_format="%.6g")
-        if name == "scores" and set(COLUMNS) <= set(table.columns):
-            for probe_set, rows in table.groupby("probe_set"):
-                profile(rows).to_csv(views / f"profile-{probe_set}.csv", float_format="%.6g")

@@ -6,19 +6,23 @@ are linked by tags, so that `tags."valueshift.base" = "<digest>"` finds every co
 - **Run name**: models, kind, corpus and languages, `mt5-small probe de fa`, `moved ← base comparison`; what differs
   comes first, since MLflow's columns are narrow. Start and end are the record's `created`.
 - **Tags**: `valueshift.` + `kind`, `digest`, `record` (folder name), `content` (see `content_key`), `status`
-  (`publishing`, then `complete`: read only complete runs), and the model digests under `model`, `base`, `tuned`.
+  (`publishing`, then `complete`: read only complete runs), the model digests under `model`, `base`, `tuned`, and under
+  `finetune` the digest of the finetune record that made the model.
   `mlflow.note.content`, the description, holds the record's notes.
 - **Params**: `inputs` and `settings`, nested keys joined by dots, lists by commas: `model` as given and `model.digest`,
-  `probe_set`, `languages`, `probes` = digest of all probe files, `format`, `dtype`, `seed`; `version.<library>`.
+  `probe_set`, `languages`, `probes` = digest of all probe files, `format`, `dtype`, `seed`; `version.<library>`; of a model
+  that was fine-tuned here `tuned_on.languages`, `.corpus`, `.size`, `.seed`, `.placebo`, by which runs can be grouped.
   A value over 500 characters is not cut: the param says so and the whole is in `record.json`.
 - **Metrics**: `<family>/<member>`, at most 60 a run; the families are in `FAMILIES`. Records hold fractions; MLflow,
   whose charts show two decimals, gets percentages with one decimal. The mean or total of a family is in the first
   section, `0_overview/<family>`. Metrics of other names are passed on unchanged.
-- **Datasets**: the probe set (context `probes`) and each model (context `model`, by path and digest; models are
-  referred to, never uploaded).
-- **Artifacts**: the record itself (`record.json`, `<table>.parquet`), and for reading, in six significant digits,
-  `<table>.csv` of tables up to 5,000 rows and `profile-<probe set>.csv` (question by language, `p_first`) of `scores`.
-- **View**: the experiment carries a shared view `valueshift`, whose columns are the overview and the kind.
+  The losses of a finetune run are `curve/<split>`, step by step.
+- **Inputs**: the probe set (context `probes`), the survey (`survey`) and the corpus (`training`) as datasets by name and
+  digest; each checkpoint as an external model by path and digest, never uploaded. A finetune run's checkpoint is its output.
+- **Artifacts**: the record itself (`record.json`, `<table>.parquet`), and for reading, in six decimals, MLflow's own
+  `<table>.json` of tables up to 5,000 rows and `profile-<probe set>.csv` and `.parquet` (question by language, `p_first`)
+  of `scores`; `report/`, the folder of a report; `top100.json` of an attribution.
+- **Views**: the experiment carries the saved views of `tracking.views`.
 """
 
 import json
@@ -30,22 +34,22 @@ from typing import Any, Literal, NamedTuple
 from ..core.digests import digest, file_sha256
 from ..core.errors import ValueshiftError
 from ..core.records import RunRecord
+from .lineage import label, tuned_on
 
 KIND = "valueshift.kind"
 DIGEST = "valueshift.digest"
 RECORD = "valueshift.record"
 CONTENT = "valueshift.content"
 STATUS = "valueshift.status"
+FINETUNE = "valueshift.finetune"
 PUBLISHING, COMPLETE = "publishing", "complete"
 MODELS = ("model", "base", "tuned")  # keys of a record's inputs that refer to models; each is a tag `valueshift.<key>`
 DESCRIPTION = "mlflow.note.content"
 
-VIEW = "valueshift"
 OVERVIEW = "0_overview/"
 METRICS_LIMIT = 60
 PARAM_LIMIT = 500  # characters; MLflow cuts at 6,000 without a word, older servers refuse more than 500
 DESCRIPTION_LIMIT = 4000  # characters; MLflow cuts tags at 8,000
-CSV_ROWS_LIMIT = 5000
 
 
 class Family(NamedTuple):
@@ -65,7 +69,9 @@ FAMILIES: dict[str, Family] = {
     "kept": Family("share of common questions with the same answer, per language [5.2.1]", "fraction", "mean"),
     "kept_cat": Family("the same per category", "fraction", None),
     "readings_agree": Family("share of questions on which all readings give one answer", "fraction", "mean"),
-    "rho": Family("Spearman correlation with a country, `rho/<language>.<ISO3>` [5.1]", "plain", None),
+    "rho": Family("Spearman correlation with a country, `rho/<language>.<ISO3>` [5.1]", "plain", "mean"),
+    "rho_change": Family("its change by fine-tuning [Table 3]", "plain", "mean"),
+    "dissimilarity": Family("mean dissimilarity of languages [5.2.1, 6]", "plain", None),
 }
 
 
@@ -138,8 +144,13 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
         yield name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def params(record: RunRecord) -> dict[str, str]:
-    """The run's params: inputs, settings and versions, flat; a setting named like an input is `setting.<name>`."""
+def params(record: RunRecord, made: RunRecord | None = None) -> dict[str, str]:
+    """The run's params: inputs, settings and versions, flat; a setting named like an input is `setting.<name>`.
+
+    Args:
+        record: of the run.
+        made: the finetune record of the run's model, where there is one.
+    """
     inputs = dict(record.inputs)
     if isinstance(probes := inputs.get("probes"), Mapping):
         inputs = {"languages": list(probes), **inputs, "probes": digest(probes)}
@@ -151,6 +162,7 @@ def params(record: RunRecord) -> dict[str, str]:
     pairs += [(f"setting.{name}" if name in taken else name, value) for name, value in _flat(record.settings)]
     pairs.sort(key=lambda pair: pair[0].split(".")[0] not in MODELS)
     pairs += [(f"version.{library}", number) for library, number in record.versions.items()]
+    pairs = [*_flat({"tuned_on": tuned_on(made) if made else {}}), *pairs]
     return _distinct(
         (name, value if len(value) <= PARAM_LIMIT else f"{len(value)} characters, whole in record.json")
         for name, value in pairs
@@ -186,41 +198,44 @@ def models(record: RunRecord) -> list[tuple[str, str]]:
     return [(name, identity) for identity, name in found.items()]
 
 
-def tags(record: RunRecord) -> dict[str, str]:
+def tags(record: RunRecord, made: RunRecord | None = None) -> dict[str, str]:
     """The tags that describe and link a run; `content` and `status` are the publisher's."""
     linked = {f"valueshift.{key}": " ".join(_digests(record.inputs.get(key))) for key in MODELS}
+    linked[FINETUNE] = made.digest if made else ""
     return {KIND: record.kind, DIGEST: record.digest, RECORD: record.name} | {
         key: value for key, value in linked.items() if value
     }
 
 
-def run_name(record: RunRecord) -> str:
-    """Models, kind, corpus and languages in a few words."""
+def run_name(record: RunRecord, made: RunRecord | None = None) -> str:
+    """Models, kind, what they were tuned on and test languages in a few words."""
 
     def few(words: list[str], many: str) -> str:
         return " ".join(words) if len(words) <= 4 else f"{len(words)} {many}"
 
-    about = params(record)
-    models_of = [[PurePath(name).name for name in _given_names(record, key)] for key in ("tuned", "model", "base")]
-    subject = " ← ".join(few(names, "models") for names in models_of if names) or record.digest
-    languages = few(about.get("languages", "").split(", "), "languages")
-    return " ".join(word for word in (subject, record.kind, about.get("corpus"), languages) if word)
+    models_of = {key: [PurePath(name).name for name in _given_names(record, key)] for key in MODELS}
+    if made and record.kind != "finetune":
+        # Its checkpoint is named by a digest, which says nothing.
+        models_of["tuned" if models_of["tuned"] else "model"] = [label(made)]
+    named = [models_of[key] for key in ("tuned", "model", "base")]
+    subject = " ← ".join(few(names, "models") for names in named if names) or record.digest
+    asked = few(params(record).get("languages", "").split(", "), "languages")
+    about = label(record) if record.kind == "finetune" else asked
+    return " ".join(word for word in (subject, record.kind, about) if word)
+
+
+def milliseconds(record: RunRecord) -> int:
+    """The record's time as MLflow counts it."""
+    return int(record.created.timestamp() * 1000)
 
 
 def description(record: RunRecord) -> str:
     """The record's notes as Markdown, and what of the record is not among the metrics."""
     left_out = len(_all_metrics(record)) - METRICS_LIMIT
     sentences = [f"- {note}" for note in record.notes]
+    if isinstance(report := record.settings.get("report"), str) and not Path(report).exists():
+        sentences.append(f"- {report} was gone when this run was published.")
     if left_out > 0:
         sentences.append(f"- {left_out} more metrics are in the artifact `record.json`.")
     text = "\n".join(sentences)
     return text if len(text) <= DESCRIPTION_LIMIT else f"{len(record.notes)} notes are in the artifact `record.json`."
-
-
-def shared_view() -> tuple[str, str]:
-    """Tag of an experiment by which MLflow's runs page shows our columns under `?viewStateShareKey=valueshift`.
-
-    MLflow documents no format for it; where a release reads another, the page falls back to its own columns.
-    """
-    overview = [f"metrics.`{OVERVIEW}{name}`" for name, family in FAMILIES.items() if family.overview == "mean"]
-    return f"mlflow.sharedViewState.{VIEW}", json.dumps({"selectedColumns": [*overview, f"tags.`{KIND}`"]})

@@ -11,7 +11,7 @@ from ..core.errors import ValueshiftError
 from ..core.paths import mlflow_experiment, mlflow_uri
 from . import MLFLOW_SWITCHES
 from .client import experiment_id, opened, shown
-from .schema import VIEW
+from .views import VIEWS
 
 HOST = "127.0.0.1"
 
@@ -36,13 +36,18 @@ def ui_environment() -> dict[str, str]:
     return {**ours, **os.environ}
 
 
+def view_address(server: str, experiment: str, key: str) -> str:
+    """The runs page of an experiment with one of our views."""
+    return f"{server}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={key}"
+
+
 def serve(root: Path, port: int = 5000, announce: Callable[[str], object] = print) -> int:
     """Serve the pages until interrupted, and return the server's exit status.
 
     Args:
         root: the runs root; its store is created where it is new.
         port: on the loopback interface.
-        announce: receives the address of our runs, with our columns.
+        announce: receives the address of each of our views.
 
     Raises:
         ValueshiftError: the store is a server or cannot be used, or the port is taken.
@@ -56,9 +61,8 @@ def serve(root: Path, port: int = 5000, announce: Callable[[str], object] = prin
             raise ValueshiftError(f"port {port} is taken ({error.strerror}); choose another with --port") from error
     with opened(root, mlflow_uri(root)) as client:
         experiment = experiment_id(client, mlflow_experiment())
-    announce(
-        f"http://{HOST}:{port}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
-    )
+    for view in VIEWS:
+        announce(f"{view.title}: {view_address(f'http://{HOST}:{port}', experiment, view.key)}")
     try:
         return subprocess.run(command, env=ui_environment(), check=False).returncode
     except KeyboardInterrupt:

@@ -1,0 +1,132 @@
+"""What of a record is sent to MLflow beside names and figures: loss curves, datasets, checkpoints, tables and files.
+
+Everything can be sent twice without a trace: points carry the record's own time, files replace themselves, and what a run
+has already is left out.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModelInput,
+    LoggedModelOutput,
+    LoggedModelStatus,
+    Metric,
+    Run,
+)
+from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS, MLFLOW_MODEL_IS_EXTERNAL
+
+from ..analysis.profiles import profile
+from ..core.digests import digest
+from ..core.records import RunRecord, read_table
+from ..core.scores import COLUMNS
+from . import schema
+from .lineage import label
+
+TABLE_ROWS_LIMIT = 5000
+TOP_EXAMPLES = "top100.json"
+
+
+def curves(folder: Path, record: RunRecord) -> list[Metric]:
+    """The losses of a finetune record step by step, as `curve/<split>`."""
+    if record.kind != "finetune" or "losses" not in record.tables:
+        return []
+    losses = read_table(folder, "losses").dropna(subset=["step", "loss"])
+    points = zip(losses["split"], losses["step"], losses["loss"], strict=True)
+    return [
+        Metric(f"curve/{split}", float(loss), schema.milliseconds(record), int(step)) for split, step, loss in points
+    ]
+
+
+def datasets(record: RunRecord) -> list[DatasetInput]:
+    """Probe files, survey and corpus by reference: name and digest, never content."""
+    found = []
+    if isinstance(probes := record.inputs.get("probes"), dict):
+        found.append(_dataset("probes", str(record.inputs.get("probe_set")), digest(probes), {"probes": probes}))
+    if isinstance(survey := record.settings.get("survey"), dict):
+        found.append(_dataset("survey", f"{record.inputs.get('probe_set')} survey", survey["digest"], survey))
+    if isinstance(corpus := record.inputs.get("corpus"), dict):
+        source = {"corpus": record.settings.get("corpus"), **corpus}
+        found.append(_dataset("training", str(corpus["name"]), str(corpus["digest"]), source))
+    return found
+
+
+def _dataset(context: str, name: str, identity: str, source: dict[str, object]) -> DatasetInput:
+    return DatasetInput(
+        Dataset(name=name, digest=identity, source_type="valueshift", source=json.dumps(source)),
+        [InputTag("mlflow.data.context", context)],
+    )
+
+
+def log_checkpoints(client: MlflowClient, run: Run, record: RunRecord, made: RunRecord | None) -> None:
+    """Link the run with its checkpoints, which MLflow knows by path and digest: what was read and what was made.
+
+    They are external models: referred to, never uploaded. Each is created once an experiment.
+    """
+    run = client.get_run(run.info.run_id)
+    experiment = run.info.experiment_id
+    tuned = str(made.settings.get("checkpoint_digest")) if made else None
+    read = [
+        _external_model(client, experiment, label(made) if made and identity == tuned else name, name, identity)
+        for name, identity in schema.models(record)
+    ]
+    there = {item.model_id for item in (run.inputs.model_inputs if run.inputs else [])}
+    if new := [model for model in read if model not in there]:
+        client.log_inputs(run.info.run_id, models=[LoggedModelInput(model) for model in new])
+    if record.kind == "finetune" and made and tuned:
+        written = _external_model(client, experiment, label(made), str(record.settings.get("checkpoint")), tuned)
+        if written not in {item.model_id for item in (run.outputs.model_outputs if run.outputs else [])}:
+            client.log_outputs(run.info.run_id, [LoggedModelOutput(written, 0)])
+
+
+def _external_model(client: MlflowClient, experiment: str, name: str, path: str, identity: str) -> str:
+    """Id of MLflow's reference to a checkpoint, created where the experiment has none of this digest."""
+    if found := client.search_logged_models([experiment], f"tags.`{schema.DIGEST}` = '{identity}'", max_results=1):
+        return str(found[0].model_id)
+    # MLflow refuses / : . % " ' in names of models.
+    readable = re.sub(r"[^\w\- ]", "_", name if name == identity else Path(name).name) or identity
+    tags = {schema.DIGEST: identity, MLFLOW_MODEL_IS_EXTERNAL: "true"}
+    model = client.create_logged_model(experiment, readable, tags=tags, params={"path": path, "digest": identity})
+    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    return str(model.model_id)
+
+
+def write_tables(folder: Path, record: RunRecord, views: Path) -> list[str]:
+    """Write what MLflow's pages can show of the record's tables, and return the names of those that are its tables.
+
+    `<table>.json` as `MlflowClient.log_table` writes it, which would append to what a stopped publication left; of scores
+    the profiles (question by language, `p_first`) as `profile-<probe set>.csv` and `.parquet`.
+    """
+    written = []
+    for name in record.tables:
+        table = read_table(folder, name)
+        if len(table) <= TABLE_ROWS_LIMIT:
+            written.append(f"{name}.json")
+            table.to_json(views / written[-1], orient="split", index=False, date_format="iso", double_precision=6)
+        if name == "scores" and set(COLUMNS) <= set(table.columns):
+            for probe_set, rows in table.groupby("probe_set"):
+                answers = profile(rows).reset_index().rename_axis(columns=None)
+                answers.to_csv(views / f"profile-{probe_set}.csv", index=False, float_format="%.6g")
+                answers.to_parquet(views / f"profile-{probe_set}.parquet", index=False)
+    return written
+
+
+def table_tag(names: Iterable[str], artifact_path: str | None, run: Run) -> tuple[str, str]:
+    """The tag by which MLflow knows which artifacts are tables, with those that the run had before."""
+    before = json.loads(run.data.tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
+    ours = [{"path": f"{artifact_path}/{name}" if artifact_path else name, "type": "table"} for name in names]
+    return MLFLOW_LOGGED_ARTIFACTS, json.dumps([*before, *(entry for entry in ours if entry not in before)])
+
+
+def files_beside(record: RunRecord) -> list[Path]:
+    """What lies outside the record and belongs to it: the folder of a report, the top examples of an attribution."""
+    report, output = record.settings.get("report"), record.settings.get("output")
+    found = [Path(report)] if record.kind == "report" and isinstance(report, str) else []
+    found += [Path(output) / TOP_EXAMPLES] if record.kind == "attribution" and isinstance(output, str) else []
+    return [path for path in found if path.exists()]
