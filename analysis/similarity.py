@@ -40,7 +40,8 @@ def dissimilarities(profile: pd.DataFrame, items: Mapping[str, Item], selection:
     """The same as `dissimilarity`, one row a pair, with intervals [3.5, 5.2.1; Fig. 5, 12, 13].
 
     Returns:
-        One row a pair, in the order of the columns: first, second, dissimilarity; low, high (over batteries); n, reason.
+        One row a pair, in the order of the columns: first, second, dissimilarity; low, high (over batteries, of the cosine
+        on Fisher's z scale); n, reason.
 
     Raises:
         ValueshiftError: no question of the profile is in the selection.
@@ -48,11 +49,12 @@ def dissimilarities(profile: pd.DataFrame, items: Mapping[str, Item], selection:
     (values,), questions, _ = common_questions([profile], items, selection)
     present = ~np.isnan(values)
     n = present.T.astype(np.intp) @ present
-    cells = intervals.symmetric(_dissimilarity(values), batteries(questions, items))
+    unlike = _dissimilarity(values)
+    cosine, low, high = intervals.correlation(lambda weights: 1 - unlike(weights), batteries(questions, items))
     first, second = np.triu_indices(values.shape[1], 1)
     enough = n[first, second] >= MINIMUM
     table = pd.DataFrame({"first": profile.columns[first], "second": profile.columns[second]})
-    for name, cell in zip(("dissimilarity", "low", "high"), cells, strict=True):
+    for name, cell in zip(("dissimilarity", "low", "high"), (1 - cosine, 1 - high, 1 - low), strict=True):
         table[name] = np.where(enough, cell[first, second], np.nan)
     return table.assign(n=n[first, second], reason=np.where(enough, "", f"fewer than {MINIMUM} common questions"))
 

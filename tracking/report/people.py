@@ -87,8 +87,9 @@ def _changes(arms: list[Arm], truth: pd.DataFrame, study: Study) -> pd.DataFrame
 def influence(study: Study) -> Exhibit:
     """The questions on which the alignment of each language with its own country hangs most."""
     rows, truth = Rows(), people(study)
-    for cells, model, _ in staged(study) if study.truth else ():
-        rows.add(cells, model.records, _own_country, model, truth, study)
+    for cells, model, arm in staged(study) if study.truth else ():
+        if arm is None or not arm.placebo:
+            rows.add(cells, model.records, _own_country, model, truth, study)
     return rows.exhibit(
         "influence",
         "Questions on which alignment hangs",

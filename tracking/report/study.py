@@ -80,18 +80,29 @@ def collect(folders: Sequence[Path], truth: Path | None = None) -> Study:
             f"{_count(others)} of probe set {name}, another wording of {main}: used for the noise ceiling only."
         )
     finetunes = [one for one in found if one.record.kind == "finetune"]
+    models = _without_variants(models, finetunes, notes)
     arms = _arms(finetunes, models, notes)
     where = {one.record.name: one.folder for one in finetunes}
     attributions = _attributions([one for one in found if one.record.kind == "attribution"], arms, where, notes)
     made = {arm.tuned.digest for arm in arms}
+    pretrained = tuple(model for digest, model in models.items() if digest not in made)
+    bases = {arm.base.digest for arm in arms}
+    if alone := [model.name for model in pretrained if model.digest not in bases]:
+        notes.append(f"Taken as pretrained, since no finetune record among the runs made them: {', '.join(alone)}.")
+    survey = survey_truth(main) if has_survey_truth(main) else None
+    if survey and (others := [one for one in probes if _survey(one) not in (None, survey.provenance)]):
+        notes.append(
+            f"{_count(others)} hold alignment with another survey than this report, which is of {survey.provenance}; they "
+            f"have {_survey(others[0])}."
+        )
     return Study(
         probe_set=main,
         items=items,
-        pretrained=tuple(model for digest, model in models.items() if digest not in made),
+        pretrained=pretrained,
         arms=tuple(arms),
         wordings=tuple(wordings),
         attributions=tuple(attributions),
-        truth=survey_truth(main) if has_survey_truth(main) else None,
+        truth=survey,
         plant=_plant(folders, truth),
         notes=tuple(notes),
     )
@@ -148,6 +159,24 @@ def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(best.values(), ignore_index=True)
 
 
+def _without_variants(models: Mapping[str, Model], finetunes: Iterable[_Found], notes: list[str]) -> dict[str, Model]:
+    """Models but for intermediate and merged checkpoints of the finetune records: `<digest of the record>-...`."""
+    digests = {one.record.digest for one in finetunes}
+    variants = {
+        digest for digest, model in models.items() if model.name.partition("-")[0] in digests and "-" in model.name
+    }
+    if variants:
+        names = ", ".join(sorted(models[digest].name for digest in variants))
+        notes.append(f"Left out, as intermediate or merged checkpoints of a fine-tuned model: {names}.")
+    return {digest: model for digest, model in models.items() if digest not in variants}
+
+
+def _survey(one: _Found) -> str | None:
+    """The survey that a probe record was compared with, as it says."""
+    stated = one.record.settings.get("survey")
+    return str(stated["provenance"]) if stated else None
+
+
 def _names(named: Mapping[str, str]) -> dict[str, str]:
     """Digest to a short name that no other model has: the last part of its path, all of it, or with its digest."""
     names = {digest: name.rpartition("/")[2] for digest, name in named.items()}
@@ -196,7 +225,14 @@ def _arms(records: Iterable[_Found], models: Mapping[str, Model], notes: list[st
             f"Fine-tuned models that were asked other questions than their base: {unequal} of {len(arms)}. Answers are joined by "
             "question, and what one side lacks is counted as dropped."
         )
-    return sorted(arms.values(), key=lambda arm: tuple(str(cell).rjust(12) for cell in arm.cells.values()))
+    places = list(models)
+    return sorted(
+        arms.values(),
+        key=lambda arm: (
+            *(places.index(arm.base.digest), arm.placebo, arm.source, arm.multilingual, arm.tuning),
+            *(arm.size, arm.training, arm.seed),
+        ),
+    )
 
 
 def _training(inputs: Mapping[str, Any]) -> str:
