@@ -1,0 +1,110 @@
+"""`valueshift grid`: many runs from one file, planned, run anywhere, resumed."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .app import Output, app
+from .show import print_table
+
+if TYPE_CHECKING:
+    from ..experiments.cells import Cell
+    from ..experiments.scheduling import Account
+
+grid_app = typer.Typer(help="A whole study from one file: planned, run anywhere, resumed.", no_args_is_help=True)
+app.add_typer(grid_app, name="grid")
+
+PlanFile = Annotated[str, typer.Argument(help="YAML file, or a packaged plan: toy, control, paper.")]
+
+
+@grid_app.command("plan")
+def grid_plan(
+    file: PlanFile,
+    output: Output = None,
+    show_list: Annotated[bool, typer.Option("--list", help="Every cell: digest, state, what it is.")] = False,
+) -> None:
+    """Show the cells of a plan, what is done, what is missing, and what the rest will take."""
+    from ..core.paths import runs_root
+    from ..experiments.cells import expand
+    from ..experiments.inputs import missing
+    from ..experiments.overview import listing, overview
+    from ..experiments.plan import Plan, find_plan
+
+    root, plan = runs_root(output), Plan.read(find_plan(file))
+    cells = expand(plan)
+    if show_list:
+        for line in listing(cells, root):
+            print(line)
+        return
+    view = overview(cells, root)
+    print_table(f"{file}: {len(cells)} cells in {root}", view.columns, view.rows)
+    for note in [*view.notes, *missing(plan)]:
+        print(f"- {note}")
+    print(f"Next: valueshift grid run {file} --output {root}")
+
+
+@grid_app.command("run")
+def grid_run(
+    file: PlanFile,
+    output: Output = None,
+    executor: Annotated[str, typer.Option(help="local, or ray (pip install 'valueshift[ray]').")] = "local",
+    workers: Annotated[int, typer.Option(min=1, help="Of local: processes.")] = 1,
+    address: Annotated[str, typer.Option(help="Of ray: auto (this machine's cluster), local, or host:port.")] = "auto",
+    cell: Annotated[str | None, typer.Option(help="Only the cell of this digest, and what it needs.")] = None,
+    copy_to: Annotated[
+        str | None, typer.Option(help="Copy results there at the end, such as s3://bucket/runs.")
+    ] = None,
+) -> None:
+    """Do all cells of a plan that are not done; stopped or killed, the same command goes on."""
+    from ..core.paths import runs_root
+    from ..experiments.cells import expand, with_ancestors
+    from ..experiments.copying import copy_results
+    from ..experiments.plan import Plan, find_plan
+    from ..experiments.running import executor_named, interruptible
+    from ..experiments.scheduling import run_cells
+
+    root, cells = runs_root(output), expand(Plan.read(find_plan(file)))
+    if cell:
+        cells = with_ancestors(cells, cell)
+    try:
+        with interruptible():
+            account = run_cells(cells, root, executor_named(executor, root, workers, address), print)
+    except KeyboardInterrupt:
+        print(f"\nStopped. What was done is whole; go on with the same command: valueshift grid run {file}")
+        sys.exit(130)
+    if copy_to:
+        print(f"Copied {copy_results(cells, root, copy_to)} results to {copy_to}")
+    _print_account(account, cells, root)
+    if not account.complete:
+        sys.exit(1)
+
+
+def _print_account(account: "Account", cells: "Sequence[Cell]", root: Path) -> None:
+    from ..experiments.results import log_path, read_result
+
+    by_digest = {cell.digest: cell for cell in cells}
+    whole = len(account.there) + len(account.done)
+    print(f"{whole} of {len(cells)} cells are done: {len(account.done)} now, {len(account.there)} before")
+    if account.failed or account.skipped:
+        rows = [
+            [by_digest[digest].stage, by_digest[digest].label, "failed", f"{reason}; see {log_path(root, digest)}"]
+            for digest, reason in account.failed.items()
+        ]
+        rows += [
+            [by_digest[digest].stage, by_digest[digest].label, "skipped", f"needs {by_digest[need].label}"]
+            for digest, need in account.skipped.items()
+        ]
+        print_table("Not done", ["stage", "cell", "state", "why"], rows)
+    if account.unpublished:
+        reason = next(iter(account.unpublished.values()))
+        sys.stderr.write(f"warning: {len(account.unpublished)} records are not in MLflow: {reason}\n")
+        print(f"Next: valueshift publish --output {root}")
+    for cell in cells:
+        if cell.stage == "report" and (result := read_result(root, cell.digest)):
+            print(f"Report: {result.path(root, 'report')}")
+        elif cell.digest in account.partial:
+            print(f"Report, without the cells above: {root / 'reports' / cell.digest}")
+    print(f"Next: valueshift ui --output {root}")

@@ -1,0 +1,126 @@
+"""Cells on a Ray cluster whose nodes share the filesystem of the runs root.
+
+Ray places a cell where its CPUs, GPUs and memory are free. It is told not to retry: what a killed worker or node was doing
+comes back as `died`, and the scheduler tries it again as it does on one machine.
+"""
+
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, RayError, WorkerCrashedError
+
+from ..core.errors import ValueshiftError
+from .cells import Cell
+from .work import Outcome, run_cell
+
+HEAD_SECONDS = 2.0
+"""Between questions to the head, and how long it may take to answer one."""
+HEAD_MISSES = 5
+"""Questions in a row without an answer after which the head is taken for gone; Ray itself ends the driver after a minute."""
+_DEATHS = (WorkerCrashedError, NodeDiedError, OutOfMemoryError, ObjectLostError)
+
+
+class RayExecutor:
+    """Hands ready cells to Ray."""
+
+    slots = 1000
+    """More than any cluster does at a time; the rest waits here."""
+
+    def __init__(self, root: Path, address: str = "auto") -> None:
+        """Connect to a cluster.
+
+        Args:
+            root: the runs root, on a filesystem that all nodes share.
+            address: `auto` for the cluster that this machine belongs to, `local` for one of this machine alone that ends
+                with the driver, or `host:port` of a head.
+
+        Raises:
+            ValueshiftError: there is no cluster there.
+        """
+        self.root = root.resolve()
+        try:
+            context = ray.init(address=address, log_to_driver=False, logging_level="error", include_dashboard=False)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise ValueshiftError(
+                f"no Ray cluster answers at {address} ({error}); begin one with `ray start --head`, or give --address local"
+            ) from error
+        self._head = _Head(str(context.address_info["gcs_address"]))
+        self._task = ray.remote(max_retries=0)(run_cell)
+        self._pending: dict[Any, Cell] = {}
+
+    def submit(self, cell: Cell) -> None:
+        """Let Ray begin a cell when there is room for it."""
+        wanted = cell.resources
+        task = self._task.options(
+            name=f"{cell.stage} {cell.label}", num_cpus=wanted.cpus, num_gpus=wanted.gpus, memory=wanted.memory
+        )
+        self._pending[task.remote(cell, self.root)] = cell
+
+    def wait(self, seconds: float) -> list[tuple[Cell, Outcome]]:
+        """Cells that have ended, as soon as one has; none after so many seconds.
+
+        Raises:
+            ValueshiftError: the cluster's head is gone.
+        """
+        self._head.ask()
+        if not self._pending:
+            time.sleep(seconds)
+            return []
+        references = list(self._pending)
+        if not ray.wait(references, timeout=seconds)[0]:
+            return []
+        ended, _ = ray.wait(references, num_returns=len(references), timeout=0)
+        return [(self._pending.pop(reference), _outcome(reference)) for reference in ended]
+
+    def close(self) -> None:
+        """Cancel what is being done, and leave the cluster."""
+        if self._head.there:
+            for reference in self._pending:
+                ray.cancel(reference, force=True)
+            ray.shutdown()
+        self._pending = {}
+
+
+def _outcome(reference: Any) -> Outcome:
+    try:
+        outcome: Outcome = ray.get(reference)
+    except _DEATHS as error:
+        return Outcome("died", f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+    except RayError as error:
+        return Outcome("failed", f"Ray: {str(error).strip()}")
+    return outcome
+
+
+class _Head:
+    """The cluster's head, asked now and then whether it is there."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.there = True
+        self._asked = time.monotonic()
+        self._misses = 0
+
+    def ask(self) -> None:
+        """Ask again, if it is time.
+
+        Raises:
+            ValueshiftError: it has not answered several times.
+        """
+        if time.monotonic() - self._asked < HEAD_SECONDS:
+            return
+        host, _, port = self.address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=HEAD_SECONDS).close()
+            self._misses = 0
+        except OSError as error:
+            self._misses += 1
+            if self._misses >= HEAD_MISSES:
+                self.there = False
+                raise ValueshiftError(
+                    f"the head of the Ray cluster at {self.address} is gone ({error}); what was done is whole: start the "
+                    "cluster again and give the same command"
+                ) from error
+        self._asked = time.monotonic()

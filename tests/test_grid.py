@@ -1,0 +1,274 @@
+"""Grids on one machine: what is killed, stopped, refused or done twice ends with the results of an undisturbed run."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from valueshift.core.records import find_records, read_record
+from valueshift.experiments.cells import Cell
+from valueshift.experiments.local import LocalExecutor
+from valueshift.experiments.results import log_path, outstanding, read_result
+from valueshift.experiments.scheduling import Account, run_cells
+
+sys.path.insert(0, str(Path(__file__).parent))  # workers import the stand-ins by name, and are handed the path
+import grid_actions
+
+PLAN = """\
+toy: {languages: [fa, ko]}
+models: {toy: {toy: base}}
+sources: {values: {toy: corpus}}
+probe: {languages: [fa]}
+finetune:
+  short: {models: [toy], sources: [values], languages: [fa, ko], size: 30, training: [monolingual, multilingual]}
+attribute: {all: {blocks: [short]}}
+"""
+CELLS = {"toy": 1, "probe": 4, "finetune": 3, "compare": 3, "attribute": 3, "report": 1}
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    (tmp_path / "plan.yaml").write_text(PLAN)
+    return tmp_path / "plan.yaml"
+
+
+@pytest.fixture(autouse=True)
+def _unpublished(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is published, which takes seconds, but in the tests about it."""
+    monkeypatch.setenv("GRID_UNPUBLISHED", "1")
+
+
+@pytest.fixture
+def driver(plan: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts drivers of the plan as processes, and ends those that are left."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(root: Path, *, seconds: float = 0.0, workers: int = 2) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, grid_actions.__file__, str(plan), str(root), "local", str(workers)],
+            env={**os.environ, "GRID_SECONDS": str(seconds)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def run(cells: list[Cell], root: Path, workers: int = 1) -> Account:
+    return run_cells(cells, root, LocalExecutor(root, workers), lambda line: None)
+
+
+def numbers(root: Path) -> str:
+    """The report: every number of the grid by record."""
+    (found,) = (root / "reports").glob("*/numbers.json")
+    return found.read_text()
+
+
+def journal(root: Path, what: str) -> Counter[str]:
+    return Counter({path.name: path.read_text().split().count(what) for path in (root / "journal").iterdir()})
+
+
+def test_a_grid_is_done_once_and_kept(plan: Path, tmp_path: Path) -> None:
+    cells = grid_actions.simulated(plan)
+    assert Counter(cell.stage for cell in cells) == CELLS
+    first = run(cells, tmp_path / "runs", workers=2)
+    assert first.complete and len(first.done) == sum(CELLS.values())
+    second = run(cells, tmp_path / "runs")
+    assert second.complete and not second.done and len(second.there) == sum(CELLS.values())
+    assert set(journal(tmp_path / "runs", "begun").values()) == {1}
+    logged = log_path(tmp_path / "runs", cells[-1].digest).read_text()
+    assert "report every table and figure" in logged and "working on every table" in logged
+
+
+def test_a_checkpoint_that_is_deleted_is_made_again_only_where_it_is_needed(
+    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    root = tmp_path / "runs"
+    cells = grid_actions.simulated(plan, "makes_checkpoints")
+    run(cells, root)
+    tuned = next(cell for cell in cells if cell.stage == "finetune")
+    result = read_result(root, tuned.digest)
+    assert result
+    result.path(root, "model").unlink()
+    assert outstanding(cells, root) == set()
+    asked = next(cell for cell in cells if cell.stage == "probe" and tuned.digest in cell.needs)
+    probed = read_result(root, asked.digest)
+    assert probed
+    (probed.path(root, "record") / "record.json").unlink()
+    assert outstanding(cells, root) == {tuned.digest, asked.digest}
+
+
+def test_without_mlflow_all_is_done_and_is_published_once_when_it_is_back(
+    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    monkeypatch.delenv("GRID_UNPUBLISHED")
+    root = tmp_path / "runs"
+    cells = grid_actions.simulated(plan)
+    records = sum(CELLS.values()) - 2
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    away = run(cells, root)
+    assert away.complete and len(away.unpublished) == records
+    assert all("cannot be reached" in reason for reason in away.unpublished.values())
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    for _ in range(2):
+        back = run(cells, root)
+        assert back.complete and not back.done and not back.unpublished
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (experiment,) = [found.experiment_id for found in client.search_experiments() if found.name == "valueshift"]
+    published = Counter(found.data.tags["valueshift.record"] for found in client.search_runs([experiment]))
+    assert published == Counter(folder.name for folder in find_records(root)) and len(published) == records
+
+
+def test_a_failed_cell_is_not_retried_and_the_rest_is_done(plan: Path, tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    cells = grid_actions.simulated(plan)
+    bad = next(cell for cell in cells if cell.stage == "finetune")
+    cells = [replace(cell, action="grid_actions:refuses") if cell == bad else cell for cell in cells]
+    account = run(cells, root)
+    assert account.failed == {bad.digest: "the corpus has no such language; import it"}
+    assert {cell.stage for cell in cells if cell.digest in account.skipped} == {"probe", "compare", "attribute"}
+    assert set(account.skipped.values()) == {bad.digest}
+    assert len(account.done) == sum(CELLS.values()) - 5
+    assert journal(root, "begun")[bad.digest] == 1
+    report = next(cell for cell in cells if cell.stage == "report")
+    assert account.partial == {report.digest}, "the report is made of what there is, and is to be made again"
+    assert numbers(root).count("probe") == 3
+    mended = run([replace(cell, action="grid_actions:work") for cell in cells], root)
+    assert mended.complete and len(mended.done) == 5
+    assert numbers(root).count("probe") == 4
+
+
+def test_a_fault_in_the_code_is_an_error_of_the_cell_with_its_traceback_in_the_log(plan: Path, tmp_path: Path) -> None:
+    cells = grid_actions.simulated(plan, "breaks")
+    account = run(cells, tmp_path / "runs")
+    toy, report = account.failed  # the report is tried, of nothing
+    assert account.failed[toy] == account.failed[report] == "ZeroDivisionError: a fault in the code"
+    assert "in breaks" in log_path(tmp_path / "runs", toy).read_text()
+    assert len(account.skipped) == sum(CELLS.values()) - 2
+
+
+def test_a_killed_worker_is_tried_again_twice_and_no_more(plan: Path, tmp_path: Path) -> None:
+    cells = grid_actions.simulated(plan)
+    unlucky = [cell for cell in cells if cell.stage == "finetune"]
+    actions = {unlucky[0].digest: "grid_actions:dies_twice", unlucky[1].digest: "grid_actions:dies_always"}
+    cells = [replace(cell, action=actions.get(cell.digest, cell.action)) for cell in cells]
+    account = run(cells, tmp_path / "runs", workers=2)
+    assert account.failed == {unlucky[1].digest: "its process was killed by signal SIGKILL, 3 times"}
+    assert unlucky[0].digest in account.done
+    assert journal(tmp_path / "runs", "begun")[unlucky[1].digest] == 3
+
+
+def test_two_drivers_at_once_do_each_cell_once(
+    driver: Callable[..., subprocess.Popen[str]], plan: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "runs"
+    root.mkdir()
+    both = [driver(root, seconds=0.3, workers=1) for _ in range(2)]
+    outputs = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert set(journal(root, "begun").values()) == {1} and len(journal(root, "begun")) == sum(CELLS.values())
+    done = [output.count(": done in") for output in outputs]
+    assert all(done), "both had a share"
+
+
+def test_ctrl_c_leaves_whole_cells_and_ends_the_workers(
+    driver: Callable[..., subprocess.Popen[str]], plan: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "runs"
+    root.mkdir()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process = driver(root, seconds=1.0)
+        _wait_for(lambda: len(list((root / "running").glob("*.json"))) == 2)
+        workers = _children(process.pid)
+        process.send_signal(number)
+        process.communicate(timeout=30)
+        _wait_for(lambda: not any(_alive(worker) for worker in workers))  # noqa: B023
+        _only_whole(root)
+    done = len(list((root / "cells").glob("*.json")))
+    assert 0 < done < sum(CELLS.values())
+    assert driver(root).wait(60) == 0
+    assert set(journal(root, "finished").values()) == {1}
+
+
+@pytest.mark.slow
+def test_killed_at_random_ten_times_it_ends_as_if_undisturbed(
+    driver: Callable[..., subprocess.Popen[str]], plan: Path, tmp_path: Path
+) -> None:
+    plan.write_text(PLAN.replace("size: 30", "size: 30, seeds: [0, 1, 2]"))
+    disturbed, calm = tmp_path / "disturbed", tmp_path / "calm"
+    disturbed.mkdir()
+    chance = random.Random(8)
+    for _ in range(10):
+        process = driver(disturbed, seconds=1.0)
+        _wait_for(lambda: _beating(disturbed, process))  # noqa: B023
+        time.sleep(chance.uniform(0, 1.0))
+        os.kill(chance.choice(_children(process.pid)), signal.SIGKILL)
+        time.sleep(chance.uniform(0, 1.0))
+        workers = _children(process.pid)
+        process.kill()
+        process.wait()
+        _wait_for(lambda: not any(_alive(worker) for worker in workers))  # noqa: B023
+    cells = grid_actions.simulated(plan)
+    assert outstanding(cells, disturbed), "it was over before it was disturbed enough"
+    assert driver(disturbed).wait(120) == 0
+    calm.mkdir()
+    assert driver(calm).wait(120) == 0
+    assert numbers(disturbed) == numbers(calm)
+    _only_whole(disturbed)
+
+
+def _only_whole(root: Path) -> None:
+    for folder in find_records(root):
+        read_record(folder)
+    for path in (root / "cells").glob("*.json"):
+        result = read_result(root, path.stem)
+        assert result and result.usable(root)
+
+
+def _beating(root: Path, driver: subprocess.Popen[str]) -> bool:
+    """Whether a worker of this driver is at work."""
+    workers = _children(driver.pid)
+    return any(
+        f'"pid": {worker}' in path.read_text() for path in (root / "running").glob("*.json") for worker in workers
+    )
+
+
+def _wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.02)
+
+
+def _children(pid: int) -> list[int]:
+    """Worker processes of a driver."""
+    listed = subprocess.run(
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    )
+    return [int(line.split()[0]) for line in listed.stdout.splitlines() if "spawn_main" in line]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return "Z" not in (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,200 @@
+"""Plans of grids: what they refuse and where, and which cells they come to."""
+
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from valueshift.core.errors import ValueshiftError
+from valueshift.experiments.cells import Cell, expand, with_ancestors
+from valueshift.experiments.plan import Plan, find_plan
+
+SOUND = """\
+toy: {languages: [fa, ko, ru]}
+models:
+  toy: {toy: base}
+sources:
+  values: {toy: corpus}
+probe:
+  languages: [fa, ko]
+finetune:
+  short:
+    models: [toy]
+    sources: [values]
+    languages: [fa, ko, ru]
+    size: 30
+    training: [monolingual, multilingual]
+    seeds: [0, 1]
+    placebo: [0]
+"""
+
+
+def written(folder: Path, text: str, name: str = "plan.yaml") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder / name
+
+
+def cells_of(folder: Path, text: str) -> list[Cell]:
+    return expand(Plan.read(written(folder, text)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "message"),
+    [
+        ("    size: 30", "    sise: 30", 13, "finetune.short.sise: unknown key; did you mean 'size'?"),
+        ("  languages: [fa, ko]\n", "  langauges: [fa, ko]\n", 7, "probe.langauges: unknown key; did you mean 'languages'?"),
+        ("probe:\n", "prob:\n", 6, "prob: unknown key; did you mean 'probe'?"),
+        ("    size: 30\n", "", 9, "finetune.short.size: is missing; add it"),
+        ("    size: 30", "    size: thirty", 13, "finetune.short.size: input should be a valid integer"),
+        ("    size: 30", "    size: 0", 13, "greater than 0, not 0"),
+        ("    size: 30", "    size: 31", 13, "31 sentences cannot be shared evenly by 3 languages"),
+        ("    models: [toy]", "    models: [tiy]", 10, "'tiy' is no model; did you mean 'toy'?"),
+        ("    sources: [values]", "    sources: [bible]", 11, "'bible' is no source; there are values"),
+        ("  languages: [fa, ko]\n", "  languages:\n    - fa\n    - xx\n", 9, "'xx' is no language of the probe set wvs"),
+        ("  languages: [fa, ko]\n", "  languages: [fa]\n  sets: [wvz]\n", 8, "wvz"),
+        ("    seeds: [0, 1]", "    seeds: [0, 0]", 15, "0 stands there twice"),
+        ("    seeds: [0, 1]", "    seeds: []", 15, "at least 1 item"),
+        ("    placebo: [0]", "    placebo: [0]\n    epochs: -1", 17, "greater than 0, not -1"),
+        ("    placebo: [0]", "    placebo: [0]\n    size: 60", 17, "size: stands in line 13 already"),
+        ("    placebo: [0]", "    placebo: [0]\n    accumulate: 3", 17, "8 cannot be computed in 3 equal parts"),
+        ("toy: {languages: [fa, ko, ru]}\n", "", 2, "is of the toy community, which the plan lacks"),
+        ("  toy: {toy: base}", "  toy: {toy: corpus}", 3, "the toy's corpus is none of the models; choose base or moved"),
+        ("  values: {toy: corpus}", "  values: nowhere/corpus.parquet", 5, "does not exist; paths are relative to the plan's"),
+        ("    languages: [fa, ko, ru]", "    languages: [no]", 12, "should be a valid string, not False"),
+    ],
+)  # fmt: skip
+def test_a_fault_is_named_with_its_line(tmp_path: Path, old: str, new: str, line: int, message: str) -> None:
+    assert SOUND.count(old) == 1
+    path = written(tmp_path, SOUND.replace(old, new))
+    with pytest.raises(ValueshiftError) as raised:
+        Plan.read(path)
+    assert str(raised.value).startswith(f"{path}, line {line}")
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1", "line 1"),
+        ("- a\n- b\n", "holds no mapping"),
+        ("", "holds no mapping"),
+        ("models: &a [*a]\n", "models"),
+    ],
+)
+def test_what_is_no_plan_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueshiftError, match=message):
+        Plan.read(written(tmp_path, text))
+    with pytest.raises(ValueshiftError, match=r"is no file"):
+        Plan.read(tmp_path / "absent.yaml")
+
+
+def test_blocks_that_go_on_from_each_other_are_a_cycle(tmp_path: Path) -> None:
+    text = SOUND + "  a: {models: [b], sources: [values], languages: [fa], size: 30}\n"
+    text += "  b: {models: [a], sources: [values], languages: [fa], size: 30}\n"
+    with pytest.raises(
+        ValueshiftError, match=r"line 17, finetune.a.models: goes round in a circle: a -> b -> a; let one"
+    ):
+        Plan.read(written(tmp_path, text))
+    itself = SOUND + "  a: {models: [a], sources: [values], languages: [fa], size: 30}\n"
+    with pytest.raises(ValueshiftError, match=r"line 17, finetune.a.models: goes round in a circle: a -> a"):
+        Plan.read(written(tmp_path, itself))
+
+
+def test_an_imported_corpus_that_lacks_a_language_or_sentences_is_refused(tmp_path: Path) -> None:
+    rows = [(str(number), language, "word") for number in range(20) for language in ("fa", "ko")]
+    pd.DataFrame(rows, columns=["id", "language", "text"]).to_parquet(tmp_path / "small.parquet")
+    own = SOUND.replace("{toy: corpus}", "small.parquet")
+    with pytest.raises(ValueshiftError, match=r"line 11, finetune.short.sources.0: corpus small has 20 sentences"):
+        Plan.read(written(tmp_path, own))
+    fitting = own.replace("size: 30", "size: 18")
+    with pytest.raises(ValueshiftError, match=r"line 11, finetune.short.sources.0: corpus small has no language 'ru'"):
+        Plan.read(written(tmp_path, fitting))
+    plan = Plan.read(written(tmp_path, fitting.replace("    languages: [fa, ko, ru]", "    languages: [fa, ko]")))
+    assert plan.sources["values"] == str(tmp_path / "small.parquet")
+
+
+def test_a_block_comes_to_its_runs_each_probed_and_compared_once(tmp_path: Path) -> None:
+    cells = cells_of(tmp_path, SOUND)
+    # 3 languages and their mixture, 2 seeds and a placebo each
+    runs = (3 + 1) * (2 + 1)
+    assert Counter(cell.stage for cell in cells) == {
+        "toy": 1,
+        "probe": 1 + runs,
+        "finetune": runs,
+        "compare": runs,
+        "report": 1,
+    }
+    seen: set[str] = set()
+    for cell in cells:
+        assert seen.issuperset(cell.needs), "a cell stands after those that it needs"
+        seen.add(cell.digest)
+    assert len(seen) == len(cells)
+    specs = [cell.spec for cell in cells if cell.stage == "finetune"]
+    assert sum(spec["placebo"] for spec in specs) == 4
+    assert sorted(spec["size"] for spec in specs) == [30] * runs
+
+
+def test_overlapping_blocks_share_cells(tmp_path: Path) -> None:
+    more = SOUND + "  again: {models: [toy], sources: [values], languages: [ko, fa], size: 30, seeds: [1, 2]}\n"
+    alone, both = cells_of(tmp_path, SOUND), cells_of(tmp_path, more)
+    tuned = {cell.digest for cell in both if cell.stage == "finetune"} - {cell.digest for cell in alone}
+    assert len(tuned) == 2  # seed 2 of each language; seed 1 is shared
+
+
+def test_a_chain_is_tuned_further_and_placebo_runs_are_not(tmp_path: Path) -> None:
+    text = SOUND + "  further: {models: [short], sources: [values], languages: [ru], size: 30}\n"
+    cells = cells_of(tmp_path, text)
+    by_digest = {cell.digest: cell for cell in cells}
+    further = [cell for cell in cells if cell.stage == "finetune" and by_digest[cell.needs[0]].stage == "finetune"]
+    assert len(further) == 8
+    assert not any(by_digest[cell.needs[0]].spec["placebo"] for cell in further)
+    compared = [cell for cell in cells if cell.stage == "compare"]
+    assert sum(by_digest[by_digest[cell.needs[0]].needs[0]].stage == "finetune" for cell in compared) == 8
+
+
+def test_attribution_takes_what_is_asked_for_and_no_placebo(tmp_path: Path) -> None:
+    text = (
+        SOUND + "attribute:\n  one: {blocks: [short], training: [multilingual]}\n  two: {blocks: [short], seeds: [1]}\n"
+    )
+    cells = cells_of(tmp_path, text)
+    labels = sorted(cell.label for cell in cells if cell.stage == "attribute")
+    assert labels == sorted(
+        [
+            "toy values fa+ko+ru 30 seed 0",
+            *(f"toy values {tuning} 30 seed 1" for tuning in ("fa", "ko", "ru", "fa+ko+ru")),
+        ]
+    )
+
+
+def test_two_grids_share_digests_wherever_they_lie(tmp_path: Path) -> None:
+    def corpus(folder: Path, word: str) -> None:
+        folder.mkdir(parents=True)
+        rows = [(str(number), language, word) for number in range(40) for language in ("fa", "ko", "ru")]
+        pd.DataFrame(rows, columns=["id", "language", "text"]).to_parquet(folder / "own.parquet")
+
+    own = SOUND.replace("{toy: corpus}", "own.parquet")
+    for name, word in (("here", "word"), ("there", "word"), ("other", "another")):
+        corpus(tmp_path / name, word)
+    digests = {
+        name: {cell.digest for cell in cells_of(tmp_path / name, own) if cell.stage == "finetune"}
+        for name in ("here", "there", "other")
+    }
+    assert digests["here"] == digests["there"]
+    assert not digests["here"] & digests["other"], "other sentences, other cells"
+
+
+def test_a_cell_is_found_by_the_beginning_of_its_digest_with_what_it_needs(tmp_path: Path) -> None:
+    cells = cells_of(tmp_path, SOUND)
+    wanted = next(cell for cell in cells if cell.stage == "compare")
+    chain = with_ancestors(cells, wanted.digest[:10])
+    assert [cell.stage for cell in chain] == ["toy", "probe", "finetune", "probe", "compare"]
+    with pytest.raises(ValueshiftError, match="no cell has the digest 'xyz'"):
+        with_ancestors(cells, "xyz")
+    with pytest.raises(ValueshiftError, match="cells have digests that begin with ''"):
+        with_ancestors(cells, "")
+
+
+def test_an_unknown_name_lists_the_packaged_plans() -> None:
+    with pytest.raises(ValueshiftError, match="nor a packaged plan; those are control, paper, toy"):
+        find_plan("papre")
