@@ -196,12 +196,13 @@ def test_tables_are_what_log_table_writes(root: Path, chosen: MlflowClient) -> N
     client = chosen
     table = pd.DataFrame({"language": ["de", "فا"], "change": [0.123456789, None], "n": [65, 62], "reason": ["", "x"]})
     run = run_of(client, publish(comparison_record(root, tables={"alignment_change": table}), root).run_id)
-    theirs = client.create_run("0").info.run_id
+    elsewhere = client.create_experiment("log_table", artifact_location=(root / "theirs").as_uri())
+    theirs = client.create_run(elsewhere).info.run_id
     client.log_table(theirs, table, "alignment_change.json")
     tag = "mlflow.loggedArtifacts"
     assert json.loads(run.data.tags[tag]) == json.loads(client.get_run(theirs).data.tags[tag])
     ours = client.load_table(run.info.experiment_id, "alignment_change.json", [run.info.run_id])
-    pd.testing.assert_frame_equal(ours, client.load_table("0", "alignment_change.json", [theirs]), atol=1e-6)
+    pd.testing.assert_frame_equal(ours, client.load_table(elsewhere, "alignment_change.json", [theirs]), atol=1e-6)
 
 
 def test_a_table_of_several_runs_is_loaded_as_one(root: Path, chosen: MlflowClient) -> None:

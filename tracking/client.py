@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from requests.exceptions import RequestException
 from sqlalchemy import NullPool, create_engine, inspect, make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from ..core.errors import ValueshiftError
 from ..core.records import locked
@@ -27,7 +28,7 @@ CALL_SECONDS = 60
 
 
 class ServerAwayError(ValueshiftError):
-    """MLflow cannot be reached. The records are whole on disk and can be published later."""
+    """MLflow cannot be reached, or its server fails. The records are whole on disk and can be published later."""
 
 
 def shown(uri: str) -> str:
@@ -83,7 +84,7 @@ def _explained(uri: str) -> Iterator[None]:
     try:
         yield
     except RequestException as error:
-        raise ServerAwayError(away) from error
+        raise _of_answer(error, store, kept) or ServerAwayError(away) from error
     except SQLAlchemyError as error:
         if sqlite_file(uri) is None:
             raise ServerAwayError(away) from error
@@ -91,14 +92,33 @@ def _explained(uri: str) -> Iterator[None]:
             f"{sqlite_file(uri)} cannot be used by MLflow ({_reason(error)}); move it away or repair it: {kept}"
         ) from error
     except MlflowException as error:
-        if isinstance(error.__cause__ or error.__context__, RequestException):
+        cause = error.__cause__ or error.__context__
+        if isinstance(cause, RequestException):
+            raise _of_answer(cause, store, kept) or ServerAwayError(away) from error
+        if isinstance(cause, OperationalError) and sqlite_file(uri) is None:
             raise ServerAwayError(away) from error
+        if uri.startswith("http") and error.get_http_status_code() >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise ServerAwayError(f"MLflow at {store} fails: {_reason(error)}; {kept} when it is mended") from error
         raise ValueshiftError(f"MLflow at {store} refuses: {_reason(error)}; {kept} when that is repaired") from error
     except ImportError as error:
         raise ValueshiftError(f"MLflow at {store} needs a package: {error}; install it: {kept}") from error
     except OSError as error:
         reason = f"cannot write {error.filename}: {error.strerror or error}"
         raise ValueshiftError(f"MLflow at {store} {reason}; {kept} when that is repaired") from error
+
+
+def _of_answer(error: RequestException, store: str, kept: str) -> ValueshiftError | None:
+    """What a server means that answers, but with a status of failure; None where it does not answer."""
+    found = re.search(r"too many (\d+) error responses", str(error))  # what remains of it once no retry is left
+    status = int(found[1]) if found else error.response.status_code if error.response is not None else None
+    if status is None:
+        return None
+    if (
+        status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
+        or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    ):
+        return ServerAwayError(f"MLflow at {store} fails (HTTP {status}); {kept} when it is mended")
+    return ValueshiftError(f"MLflow at {store} refuses (HTTP {status}); {kept} when that is repaired")
 
 
 def _reason(error: Exception) -> str:
@@ -114,7 +134,7 @@ def opened(root: Path, uri: str) -> Iterator[MlflowClient]:
     What is locked is the SQLite file, or for other stores the runs root. Tables of a new SQLite file are created.
 
     Raises:
-        ServerAwayError: nothing answers within seconds.
+        ServerAwayError: nothing answers within seconds, or the server fails.
         ValueshiftError: MLflow refuses, in here or in the body of the `with`.
     """
     with _explained(uri), _quiet(), locked(sqlite_file(uri) or root / "publish"):

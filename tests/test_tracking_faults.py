@@ -1,0 +1,437 @@
+"""Faults while records are published: servers that die, answer 500 or lose answers, full disks, PostgreSQL killed.
+
+Whatever happens: the record stays whole on disk, no run is doubled or in another experiment, none is FINISHED or complete with
+anything missing, and the next publication finishes the rest.
+"""
+
+import multiprocessing
+import os
+import pwd
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from valueshift.core.digests import digest
+from valueshift.core.errors import ValueshiftError
+from valueshift.core.records import read_record, write_record
+from valueshift.tracking import schema
+from valueshift.tracking.client import ServerAwayError, opened
+from valueshift.tracking.publish import publish, publish_missing
+from valueshift.tracking.ui import ui_command, ui_environment
+
+Fork = multiprocessing.get_context("fork")
+
+
+def finetune_record(root: Path, name: str = "a", rows: int = 20) -> Path:
+    """A record that sends a little of everything: figures, a curve, datasets, checkpoints, tables."""
+    steps = np.arange(1, rows + 1)
+    losses = pd.DataFrame({"step": steps, "epoch": steps / rows, "split": "train", "loss": 1 / steps})
+    noise = pd.DataFrame({"noise": np.random.default_rng(0).normal(size=rows)})
+    inputs = {"model": digest("base"), "corpus": {"name": "tanzil", "digest": digest(name)}, "languages": ["fa"]}
+    settings = {"model": "google/mt5-small", "checkpoint": f"checkpoints/{name}", "checkpoint_digest": digest([name])}
+    metrics = {"loss/train": 0.5, "steps": float(rows)}
+    return write_record(
+        root, "finetune", inputs, {"losses": losses, "noise": noise}, settings=settings, metrics=metrics
+    )
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("empty")
+    with opened(root, f"sqlite:///{root / 'mlflow.db'}"):
+        return root / "mlflow.db"
+
+
+@pytest.fixture
+def root(tmp_path: Path, empty_store: Path) -> Path:
+    shutil.copy(empty_store, tmp_path)
+    return tmp_path
+
+
+def runs_of(uri: str) -> list[Run]:
+    """All runs of all experiments, with their inputs and outputs."""
+    client = MlflowClient(uri)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return [client.get_run(run.info.run_id) for run in client.search_runs(experiments)]
+
+
+def is_whole(client: MlflowClient, run: Run, folder: Path) -> bool:
+    record, found = read_record(folder), client.list_artifacts(run.info.run_id)
+    names = {"record.json", *(f"{table}.{kind}" for table in record.tables for kind in ("parquet", "json"))}
+    points = client.get_metric_history(run.info.run_id, "curve/train")
+    return (
+        {name: run.data.metrics[name] for name in schema.metrics(record)} == schema.metrics(record)
+        and [point.step for point in points] == list(range(1, int(record.metrics["steps"]) + 1))
+        and run.data.params == schema.params(record, record)
+        and {item.path for item in found} == names
+        and len(run.inputs.dataset_inputs) == len(run.inputs.model_inputs) == len(run.outputs.model_outputs) == 1
+    )
+
+
+def assert_nothing_is_wrong(uri: str, folders: list[Path]) -> None:
+    """At any time: at most one run a record, all in our experiment, and whole where they claim to be."""
+    client, by_name = MlflowClient(uri), {folder.name: folder for folder in folders}
+    runs = runs_of(uri)
+    names = [run.data.tags[schema.RECORD] for run in runs]
+    assert len(names) == len(set(names))
+    experiment = client.get_experiment_by_name("valueshift")
+    assert {run.info.experiment_id for run in runs} <= {experiment.experiment_id if experiment else None}
+    for run in runs:
+        if run.info.status == "FINISHED" or run.data.tags[schema.STATUS] == schema.COMPLETE:
+            assert is_whole(client, run, by_name[run.data.tags[schema.RECORD]])
+
+
+def assert_all_is_there(uri: str, folders: list[Path]) -> None:
+    assert_nothing_is_wrong(uri, folders)
+    runs = runs_of(uri)
+    assert {run.data.tags[schema.RECORD] for run in runs} == {folder.name for folder in folders}
+    assert {(run.info.status, run.data.tags[schema.STATUS]) for run in runs} == {("FINISHED", schema.COMPLETE)}
+
+
+# A full disk
+
+
+def publish_on_a_small_disk(folder: Path, root: Path, size: int, answer: Any) -> None:
+    """No file of this process grows beyond `size` bytes: writing fails as it does on a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    try:
+        publish(folder, root)
+        answer.send("")
+    except ValueshiftError as error:
+        answer.send(str(error))
+
+
+def in_a_child(work: Callable[..., object], *arguments: Any) -> str:
+    ours, theirs = Fork.Pipe(duplex=False)
+    child = Fork.Process(target=work, args=(*arguments, theirs))
+    child.start()
+    theirs.close()
+    try:
+        return str(ours.recv())
+    finally:
+        child.join(60)
+
+
+def test_a_database_that_cannot_grow(root: Path) -> None:
+    """It fails at every place where the file has to grow; at last it has grown enough."""
+    folder, uri = finetune_record(root, rows=2000), f"sqlite:///{root / 'mlflow.db'}"
+    start, reasons = (root / "mlflow.db").stat().st_size, []
+    for pages in range(0, 400, 20):
+        reasons.append(in_a_child(publish_on_a_small_disk, folder, root, start + 4096 * pages))
+        assert_nothing_is_wrong(uri, [folder])
+        assert read_record(folder).kind == "finetune"
+        if not reasons[-1]:
+            break
+    assert len(reasons) > 2
+    assert reasons[-1] == ""
+    assert all("valueshift publish" in reason for reason in reasons[:-1])
+    assert_all_is_there(uri, [folder])
+
+
+def test_artifacts_that_do_not_fit(root: Path) -> None:
+    folder, uri = finetune_record(root, rows=400_000), f"sqlite:///{root / 'mlflow.db'}"
+    table, database = (folder / "noise.parquet").stat().st_size, (root / "mlflow.db").stat().st_size
+    shutil.copy(folder / "noise.parquet", root / "copy")
+    losses = pd.read_parquet(folder / "losses.parquet").head(20)
+    losses.to_parquet(folder / "losses.parquet", index=False)
+    limit = (table + database + 400_000) // 2
+    assert database + 200_000 < limit < table
+    reason = in_a_child(publish_on_a_small_disk, folder, root, limit)
+    assert "cannot write" in reason
+    assert "File too large" in reason
+    assert "valueshift publish" in reason
+    (run,) = runs_of(uri)
+    assert (run.info.status, run.data.tags[schema.STATUS]) == ("RUNNING", schema.PUBLISHING)
+    assert (folder / "noise.parquet").read_bytes() == (root / "copy").read_bytes()
+    assert [item.record for item in publish_missing(root)] == [folder.name]
+    (run,) = runs_of(uri)
+    assert (run.info.status, run.data.tags[schema.STATUS]) == ("FINISHED", schema.COMPLETE)
+    copy = MlflowClient(uri).download_artifacts(run.info.run_id, "noise.parquet", str(root))
+    assert Path(copy).read_bytes() == (folder / "noise.parquet").read_bytes()
+
+
+# A server that fails
+
+
+def free_port() -> int:
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        return int(trial.getsockname()[1])
+
+
+class Server:
+    """`mlflow server` as `valueshift ui` starts it, in a process group of its own."""
+
+    def __init__(self, root: Path, port: int, store: str | None = None) -> None:
+        self.uri, self.root, self.port = f"http://127.0.0.1:{port}", root, port
+        command = ui_command(root, port)
+        if store:
+            command[command.index("--backend-store-uri") + 1] = store
+        with (root / "server.log").open("a") as log:
+            self.process = subprocess.Popen(
+                command, start_new_session=True, stdout=log, stderr=log, cwd=root, env=ui_environment()
+            )
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(f"{self.uri}/health", timeout=5).close()
+            except OSError:
+                assert self.process.poll() is None, (root / "server.log").read_text()
+                time.sleep(0.1)
+            else:
+                return
+        self.kill()
+        raise AssertionError((root / "server.log").read_text())
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+class Failing:
+    """A proxy before a server that answers the first `healthy` requests and fails at all others.
+
+    `lost`: the failing request is carried out and only its answer is lost, and the connection with it.
+    """
+
+    def __init__(self, server: str, lost: bool) -> None:
+        self.server, self.lost, self.healthy, self.asked = server, lost, 0, 0
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_any(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                owner.asked += 1
+                failing = owner.asked > owner.healthy
+                status, answer = (500, b"out of order") if failing and not owner.lost else owner.forward(self, body)
+                if failing and owner.lost:
+                    self.close_connection = True
+                    return
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        for verb in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+            setattr(Handler, f"do_{verb}", Handler.handle_any)
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.uri = f"http://127.0.0.1:{self.http.server_address[1]}"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    def forward(self, asked: BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes]:
+        headers = {"Content-Type": asked.headers.get("Content-Type") or "application/json"}
+        request = urllib.request.Request(self.server + asked.path, body or None, headers, method=asked.command)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return int(answer.status), answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [False, True], ids=["answers 500", "loses the answer"])
+def test_a_server_that_fails_at_any_request(tmp_path: Path, empty_store: Path, lost: bool) -> None:
+    """One more request succeeds in every attempt, so that each of them is once the first that fails."""
+    shutil.copy(empty_store, tmp_path)
+    running = Server(tmp_path, free_port())
+    proxy = Failing(running.uri, lost)
+    folder, failures = finetune_record(tmp_path), 0
+    try:
+        for proxy.healthy in range(60):
+            proxy.asked = 0
+            try:
+                publish(folder, tmp_path, proxy.uri)
+                break
+            except ServerAwayError as error:
+                expected = "cannot be reached" if lost else "fails (HTTP 500)"
+                assert f"{expected}; the record is kept, and `valueshift publish` sends it" in str(error)
+                failures += 1
+            finally:
+                assert read_record(folder).kind == "finetune"
+                assert_nothing_is_wrong(running.uri, [folder])
+        assert failures > 10
+        assert_all_is_there(running.uri, [folder])
+        proxy.healthy, proxy.asked = 1000, 0
+        assert publish(folder, tmp_path, proxy.uri).already
+    finally:
+        proxy.http.shutdown()
+        running.kill()
+
+
+def test_a_server_that_always_answers_500_costs_no_time(tmp_path: Path) -> None:
+    proxy = Failing("http://127.0.0.1:1", lost=False)
+    start = time.monotonic()
+    with pytest.raises(ServerAwayError, match=rf"MLflow at {proxy.uri} fails \(HTTP 500\); .*valueshift publish"):
+        publish(finetune_record(tmp_path), tmp_path, proxy.uri)
+    assert time.monotonic() - start < 5
+    proxy.http.shutdown()
+
+
+@pytest.mark.slow
+def test_a_server_that_is_down_before_during_and_after(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders, port = [finetune_record(root, name) for name in "abc"], free_port()
+    uri = f"http://127.0.0.1:{port}"
+    with pytest.raises(ServerAwayError, match="cannot be reached"):
+        publish_missing(root, uri)
+
+    running = Server(root, port)
+    original = MlflowClient.log_inputs
+
+    def dying(self: MlflowClient, *arguments: Any, **options: Any) -> None:
+        if len(runs_of(f"sqlite:///{root / 'mlflow.db'}")) == 2:
+            running.kill()
+        original(self, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_inputs", dying)
+        with pytest.raises(ServerAwayError, match="cannot be reached"):
+            publish_missing(root, uri)
+
+    running = Server(root, port)
+    assert_nothing_is_wrong(uri, folders)
+    assert sorted(run.info.status for run in runs_of(uri)) == ["FINISHED", "RUNNING"]
+    assert len(publish_missing(root, uri)) == 2
+    running.kill()
+    with pytest.raises(ServerAwayError):
+        publish_missing(root, uri)
+    running = Server(root, port)
+    try:
+        assert publish_missing(root, uri) == []
+        assert_all_is_there(uri, folders)
+    finally:
+        running.kill()
+
+
+# PostgreSQL
+
+
+class Postgres:
+    """A PostgreSQL server of its own on the loopback interface; as root it runs as the user `postgres` or `nobody`."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        if not (shutil.which("initdb") and shutil.which("postgres")):
+            pytest.skip("PostgreSQL is not installed (initdb and postgres on the PATH)")
+        pytest.importorskip("psycopg2", reason="MLflow needs psycopg2 for PostgreSQL: pip install psycopg2-binary")
+        self.data, self.port, self.user = folder / "data", port, {}
+        if os.geteuid() == 0:
+            names = {entry.pw_name: entry for entry in pwd.getpwall()}
+            account = names.get("postgres") or names.get("nobody")
+            if account is None or not shutil.which("setpriv"):
+                pytest.skip("PostgreSQL refuses to run as root, and there is no other user to run it as")
+            self.user = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+            os.chown(folder, account.pw_uid, account.pw_gid)
+            for parent in folder.parents:
+                if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
+                    parent.chmod(parent.stat().st_mode | 0o011)
+        self.folder = folder
+        command = ["initdb", "-D", str(self.data), "-U", "valueshift", "--auth=trust", "--no-sync", "-E", "UTF8"]
+        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, **self.user)
+        self.start()
+
+    @property
+    def uri(self) -> str:
+        return f"postgresql+psycopg2://valueshift@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        command = ["postgres", "-D", str(self.data), "-p", str(self.port), "-h", "127.0.0.1", "-k", str(self.folder)]
+        with (self.folder.parent / "postgres.log").open("a") as log:
+            self.process = subprocess.Popen(
+                command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True, **self.user
+            )
+        import psycopg2
+
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                psycopg2.connect(host="127.0.0.1", port=self.port, user="valueshift", dbname="postgres").close()
+                return
+            except psycopg2.OperationalError:
+                assert time.monotonic() < deadline, (self.folder.parent / "postgres.log").read_text()
+                time.sleep(0.1)
+
+    def kill(self) -> None:
+        """End all its processes at once, as a crash of the machine does."""
+        if self.process.poll() is None:
+            children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+            for process in (self.process.pid, *map(int, children)):
+                os.kill(process, signal.SIGKILL)
+            self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    folder = tmp_path_factory.mktemp("postgres") / "cluster"
+    folder.mkdir()
+    running = Postgres(folder, free_port())
+    yield running
+    running.kill()
+
+
+def publish_together(barrier: Any, folders: list[Path], root: Path, uri: str) -> None:
+    barrier.wait(60)
+    for folder in folders:
+        publish(folder, root, uri)
+
+
+@pytest.mark.slow
+def test_postgresql_new_with_four_processes_then_killed_and_restarted(
+    tmp_path: Path, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Straight into the database, then through a server, whose database is killed while a record is sent."""
+    monkeypatch.chdir(tmp_path)
+    folders = [finetune_record(tmp_path, f"{number}") for number in range(8)]
+    barrier = Fork.Barrier(4)
+    children = [
+        Fork.Process(target=publish_together, args=(barrier, [*folders[number::4], folders[0]], tmp_path, postgres.uri))
+        for number in range(4)
+    ]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(240)
+    assert [child.exitcode for child in children] == [0] * 4
+    assert_all_is_there(postgres.uri, folders)
+
+    later = finetune_record(tmp_path, "later")
+    running = Server(tmp_path, free_port(), postgres.uri)
+    original = MlflowClient.log_inputs
+
+    def dying(self: MlflowClient, *arguments: Any, **options: Any) -> None:
+        postgres.kill()
+        original(self, *arguments, **options)
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(MlflowClient, "log_inputs", dying)
+            with pytest.raises(ServerAwayError, match="valueshift publish"):
+                publish(later, tmp_path, running.uri)
+        with pytest.raises(ServerAwayError, match="cannot be reached"):
+            publish(later, tmp_path, postgres.uri)
+        postgres.start()
+        assert_nothing_is_wrong(postgres.uri, [*folders, later])
+        assert [item.record for item in publish_missing(tmp_path, running.uri)] == [later.name]
+        assert_all_is_there(postgres.uri, [*folders, later])
+    finally:
+        running.kill()
