@@ -1,0 +1,230 @@
+"""`valueshift attribute`: which training sentences pushed the answers that shifted, as a run record.
+
+The record's tables: `queries` (language, question, category, answer_base, answer_tuned, stability, token_overlap,
+random_overlap), one row a shifted probe; `influence` (language, question, side, rank, example, train_language, score), the
+sentences that pushed most towards the new answer (`top`) and against it (`bottom`); `shares` as
+`analysis.influences.language_shares`. Sentences are named by id and their text is not copied.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from peft import PeftModel
+
+from ..analysis.shifts import flipped
+from ..core.digests import digest
+from ..core.errors import ValueshiftError
+from ..core.languages import parse_languages
+from ..core.probes import Probe, probe_set, probes_digest
+from ..core.records import RunRecord, find_records, read_record, record_folder, write_record
+from ..finetune.finetuning import examples_of
+from ..harness_ext.adapters import base_of
+from ..harness_ext.models import load_model, load_tokenizer
+from ..harness_ext.probing import DTYPES, run_of
+from ..harness_ext.results import ProbeRun
+from .measurement import Example, Query, masked_examples, query
+from .results import metrics_of, notes_of, tables_of
+from .scoring import Method, Parts, parts
+
+_OURS = Method(seeds=(0, 1))
+
+
+@dataclass(frozen=True)
+class Attributing:
+    """What is attributed and how; the defaults are ours, over two projections, so that stability is known."""
+
+    method: Method = field(default=_OURS)
+    languages: str | None = None
+    """Comma-separated test languages; all that both models were asked in where None."""
+    questions: str | None = None
+    """Comma-separated questions; all where None."""
+    probe_set: str = "wvs"
+    """Where models are given, and not probe records."""
+    also: tuple[str, ...] = ()
+    """Further checkpoints tuned on the same sentences, by other seeds: their scores are averaged, as TRAK does."""
+    device: str | None = None
+    """A GPU where there is one if None."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A fine-tuned checkpoint with its finetune record and the sentences it was trained on."""
+
+    record: RunRecord
+    checkpoint: Path
+    rows: pd.DataFrame
+    """As `finetune.finetuning.examples_of`."""
+    examples: list[Example]
+
+
+def attribute(base: str, tuned: str, root: Path, how: Attributing | None = None) -> Path | None:
+    """Attribute the answers that fine-tuning changed; return the folder of the record, None where no answer changed.
+
+    Features are kept in `<root>/features/`: what was stopped goes on, and the same again reads them.
+
+    Args:
+        base: probe record or checkpoint of the model that was fine-tuned.
+        tuned: the same of the fine-tuned one, whose finetune record is in `root`.
+        root: folder of run records.
+        how: settings.
+
+    Raises:
+        ValueshiftError: a checkpoint has no finetune record here, was tuned from another model or on other sentences, a
+            language or question was not asked, or the features cannot be computed or kept.
+    """
+    how = how or Attributing()
+    base_run, tuned_run = (run_of(source, how.probe_set, how.languages, root) for source in (base, tuned))
+    members = [_trained(tuned, tuned_run.inputs["model"], root, how.method)]
+    _refuse_other_base(base, base_run, members[0])
+    for source in how.also:
+        run = run_of(source, how.probe_set, how.languages, root)
+        members.append(_trained(source, run.inputs["model"], root, how.method))
+        _refuse_other_base(base, base_run, members[-1])
+        _refuse_other_sentences(source, members)
+    shifts = _shifts(base_run, tuned_run, how)
+    if shifts.empty:
+        return None
+    probes = _probes(shifts, tuned_run)
+    computed = [part for member in members for part in _parts(member, shifts, probes, root, how)]
+    rows = members[0].rows.sort_values("example", ignore_index=True)
+    tokenizer = load_tokenizer(str(members[0].checkpoint))
+    tables = tables_of(shifts, probes, rows, tokenizer, computed, len(how.method.seeds))
+    inputs = {
+        "base": base_run.inputs["model"],
+        "tuned": [member.record.settings["checkpoint_digest"] for member in members],
+        "finetune": [member.record.digest for member in members],
+        "probes": tuned_run.inputs["probe_set"],
+        "queries": digest(shifts[["language", "question", "answer_base", "answer_tuned"]].to_numpy().tolist()),
+        "method": how.method.model_dump(mode="json", exclude={"batch_size", "stored"}),
+        "kept": int(tables["influence"]["rank"].max()),
+    }
+    return write_record(
+        root,
+        "attribution",
+        inputs,
+        tables,
+        settings={
+            "base": record_folder(root, "probe", base_run.inputs).name,
+            "tuned": record_folder(root, "probe", tuned_run.inputs).name,
+            "finetune": members[0].record.name,
+            "also": [member.record.name for member in members[1:]],
+            "sentences": len(rows),
+            "device": _device(how),
+            "batch_size": how.method.batch_size,
+        },
+        metrics=metrics_of(tables),
+        notes=(*notes_of(tables, len(rows), how.method), *_member_notes(members)),
+    )
+
+
+def find_finetune(model: str, checkpoint: str, root: Path) -> Path:
+    """The finetune record in `root` of a checkpoint, by the digest of its content.
+
+    Raises:
+        ValueshiftError: there is none.
+    """
+    for folder in reversed(find_records(root, "finetune")):
+        if read_record(folder).settings.get("checkpoint_digest") == checkpoint:
+            return folder
+    raise ValueshiftError(
+        f"no finetune record in {root} made {model}, so its training sentences are not known; give a checkpoint of "
+        f"`valueshift finetune --output {root}`, or the folder of its records with --output"
+    )
+
+
+def loaded(checkpoint: Path, dtype: str, device: str) -> Any:
+    """The model of a checkpoint as it was trained: an adapter is not merged, since its weights alone moved."""
+    if under := base_of(str(checkpoint)):
+        model = load_model(under.name, dtype=DTYPES[dtype], device=device, revision=under.revision)
+        return PeftModel.from_pretrained(model, checkpoint).eval().to(device, DTYPES[dtype])
+    return load_model(str(checkpoint), dtype=DTYPES[dtype], device=device)
+
+
+def _trained(source: str, checkpoint: str, root: Path, method: Method) -> Trained:
+    folder = find_finetune(source, checkpoint, root)
+    record = read_record(folder)
+    rows, corruption = examples_of(folder)
+    sentences = [{"example": name, "tokens": ids} for name, ids in zip(rows["example"], rows["tokens"], strict=True)]
+    examples = masked_examples(sentences, corruption, int(record.inputs["epochs"]), method.masks)
+    return Trained(record, folder.parent / record.settings["checkpoint"], rows, examples)
+
+
+def _refuse_other_base(base: str, run: ProbeRun, member: Trained) -> None:
+    if run.inputs["model"] != member.record.inputs["model"]:
+        raise ValueshiftError(
+            f"{member.checkpoint} was not tuned from {base} but from {member.record.settings['model']}; give that as BASE"
+        )
+
+
+def _refuse_other_sentences(source: str, members: Sequence[Trained]) -> None:
+    first, other = (set(member.rows["example"]) for member in (members[0], members[-1]))
+    if first != other:
+        raise ValueshiftError(
+            f"{source} was tuned on other sentences than the first checkpoint ({len(first - other)} differ); leave it out"
+        )
+
+
+def _shifts(base: ProbeRun, tuned: ProbeRun, how: Attributing) -> pd.DataFrame:
+    """The shifted probes that are asked for, in the order asked."""
+    for run in (base, tuned):
+        if run.inputs["probes"] != {**run.inputs["probes"], **_worded(run)}:
+            raise ValueshiftError(f"the probes have changed since {run.name} was asked; run `valueshift probe` again")
+    shifts = flipped(base.scores, tuned.scores)
+    languages = parse_languages(how.languages, tuple(dict.fromkeys(tuned.scores["language"])))
+    asked = set(tuned.scores["question"])
+    questions = [name.strip() for name in (how.questions or "").split(",") if name.strip()]
+    if unknown := [name for name in questions if name not in asked]:
+        raise ValueshiftError(f"question {unknown[0]} was not asked of {tuned.name}")
+    chosen = shifts["language"].isin(languages) & shifts["question"].isin(questions or asked)
+    columns = ["language", "question", "category", "answer_base", "answer_tuned"]
+    return shifts.loc[chosen, columns].reset_index(drop=True)
+
+
+def _worded(run: ProbeRun) -> dict[str, str]:
+    """Digests of the probes that a run was asked, as they are worded now."""
+    asked = probe_set(run.inputs["probe_set"])
+    questions = run.scores.groupby("language")["question"].agg(set)
+    return {
+        str(language): probes_digest(probe for probe in asked.probes(str(language)) if probe.question in some)
+        for language, some in questions.items()
+    }
+
+
+def _probes(shifts: pd.DataFrame, run: ProbeRun) -> list[Probe]:
+    asked = probe_set(run.inputs["probe_set"])
+    known = {(p.language, p.question): p for code in shifts["language"].unique() for p in asked.probes(code)}
+    return [
+        known[language, question] for language, question in zip(shifts["language"], shifts["question"], strict=True)
+    ]
+
+
+def _parts(member: Trained, shifts: pd.DataFrame, probes: Sequence[Probe], root: Path, how: Attributing) -> list[Parts]:
+    """What each projection of one checkpoint gives, sentences in the order of the first checkpoint's ids."""
+    model = loaded(member.checkpoint, how.method.dtype, _device(how))
+    tokenizer = load_tokenizer(str(member.checkpoint))
+    rows = model.get_input_embeddings().weight.shape[0]
+    queries: list[Query] = [
+        query(probe, new, tokenizer, rows) for probe, new in zip(probes, shifts["answer_tuned"], strict=True)
+    ]
+    examples = sorted(member.examples, key=lambda one: one.example)
+    made_by = how.method.model_dump(
+        mode="json", include={"measurement", "targets", "masks", "backend", "k", "dtype", "stored"}
+    )
+    asked = [[one.name, one.tuned, one.base] for one in queries]
+    store = root / "features" / digest([member.record.digest, made_by, asked])
+    return [parts(model, tokenizer, examples, queries, how.method, seed, store) for seed in how.method.seeds]
+
+
+def _member_notes(members: Sequence[Trained]) -> list[str]:
+    notes = [f"Scores are averaged over {len(members)} checkpoints."] if len(members) > 1 else []
+    if members[0].record.inputs["placebo"]:
+        notes.append("The training text is a placebo: its tokens are permuted across all sentences.")
+    return notes
+
+
+def _device(how: Attributing) -> str:
+    return how.device or ("cuda" if torch.cuda.is_available() else "cpu")
