@@ -1,0 +1,37 @@
+"""`valueshift report`: every table and figure of the paper, from run records."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .app import app
+from .show import publish_records
+
+
+@app.command()
+def report(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RUNS", help="Run records, or folders of them; else all records of the runs root."),
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder to write; an older report there is replaced.")] = Path("report"),
+    runs: Annotated[Path | None, typer.Option(help="Folder of run records; else VALUESHIFT_RUNS, else ./runs.")] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="Planted values of a toy: its truth.csv, where it is not beside the records.")
+    ] = None,
+) -> None:
+    """Write tables and figures with their intervals, and one page that shows them all."""
+    from ..core.paths import runs_root
+    from ..core.records import read_table
+    from ..tracking.report.write import write_report
+
+    root = runs_root(runs)
+    record = write_report(paths or [root], output, root=root, truth=truth)
+    exhibits = read_table(record, "exhibits")
+    made = (exhibits["rows"] > 0).sum()
+    print(f"{made} of {len(exhibits)} exhibits; what is missing, and what to run for it, is in the report.")
+    print(f"Record: {record}")
+    publish_records(root, record)
+    print(f"Report: {output / 'index.html'} (figures/, tables/)")
+    print(f"Next: open it in a browser, or see the runs: valueshift ui --output {root}")

@@ -1,0 +1,504 @@
+"""The report as a reader gets it: the command, the page, its figures and tables."""
+
+import importlib.util
+import io
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from valueshift.core.errors import ValueshiftError
+from valueshift.core.languages import LANGUAGES
+from valueshift.core.records import find_records, read_record, read_table
+from valueshift.tracking.publish import publish
+from valueshift.tracking.report.arms import Study
+from valueshift.tracking.report.exhibit import Exhibit
+from valueshift.tracking.report.exhibits import exhibits
+from valueshift.tracking.report.figures import FIGURES, figures
+from valueshift.tracking.report.latex import escaped, tabular
+from valueshift.tracking.report.page import ROWS, Run, inlined, page
+from valueshift.tracking.report.published import published
+from valueshift.tracking.report.study import collect
+from valueshift.tracking.report.style import COLOURS, MARKERS, save, styled
+from valueshift.tracking.report.tables import layout, parts, printed, records, write_tables
+from valueshift.tracking.report.write import write_report
+
+VOID = {"meta", "link", "br", "hr", "img", "input"}
+HOSTILE = '<script>alert("x")</script>&$x_1$%#\\{}'
+
+
+@pytest.fixture(scope="module")
+def simulate() -> Callable[..., Path]:
+    """The example that writes a simulated study."""
+    path = Path(__file__).parents[1] / "docs" / "examples" / "simulated_study.py"
+    spec = importlib.util.spec_from_file_location("simulated_study", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: Callable[..., Path] = module.simulate
+    return found
+
+
+@pytest.fixture(scope="module")
+def runs(simulate: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run records: two pretrained models, one of them tuned on two languages, and a placebo."""
+    root = tmp_path_factory.mktemp("report") / "runs"
+    return simulate(root, languages=("de", "fa"), tunings=("fa", "ko"), sources=("pbc",), seeds=(0,), placebos=1)
+
+
+@dataclass(frozen=True)
+class Written:
+    folder: Path
+    runs: Path
+    said: str
+
+    @property
+    def text(self) -> str:
+        return (self.folder / "index.html").read_text(encoding="utf-8")
+
+    @property
+    def record(self) -> Path:
+        (found,) = find_records(self.runs, "report")
+        return found
+
+
+@pytest.fixture(scope="module")
+def written(runs: Path) -> Written:
+    """The report of the runs, by the command as installed."""
+    command = [str(Path(sys.executable).with_name("valueshift")), "report", str(runs), "--output", "report"]
+    done = subprocess.run(
+        [*command, "--runs", str(runs)], cwd=runs.parent, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return Written(runs.parent / "report", runs, done.stdout)
+
+
+class Page(HTMLParser):
+    """Tags, attributes and the cells of tables; fails on tags that do not match."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self.words = ""
+        self._exhibit = ""
+        self.feed(text)
+        self.close()
+        assert not self.open, f"not closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "section" and ("class", "exhibit") in attrs:
+            self._exhibit = dict(attrs)["aria-labelledby"] or ""
+        if tag == "table":
+            self.tables[self._exhibit] = []
+        if tag == "tr":
+            self.tables[self._exhibit].append([])
+        if tag in ("td", "th"):
+            self.tables[self._exhibit][-1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data: str) -> None:
+        if {"td", "th"} & set(self.open):
+            self.tables[self._exhibit][-1][-1] += data
+        if "style" not in self.open:
+            self.words += data
+
+    def values(self, name: str) -> list[str]:
+        return [value for _, found, value in self.attributes if found == name]
+
+
+def test_the_command_says_where_the_report_is_and_what_next(written: Written) -> None:
+    assert "Report: report/index.html" in written.said
+    assert f"Record: {written.record}" in written.said
+    assert f"Next: open it in a browser, or see the runs: valueshift ui --output {written.runs}" in written.said
+
+
+def test_one_page_that_needs_no_network(written: Written) -> None:
+    assert len(written.text.encode()) < 5_000_000
+    parsed = Page(written.text)
+    loading = [
+        (tag, name, value) for tag, name, value in parsed.attributes if name in ("src", "data", "poster", "srcset")
+    ]
+    assert not loading
+    assert not {tag for tag, _, _ in parsed.attributes} & {"script", "link", "img", "iframe", "object"}
+    assert not re.search(r"@import|url\((?!#)", written.text)
+    assert {tag for tag, name, value in parsed.attributes if "href" in name and "://" in value} <= {"a"}
+    assert ("meta", "content", "width=device-width, initial-scale=1") in parsed.attributes
+    assert "@media (prefers-color-scheme: dark)" in written.text
+
+
+def test_ids_are_unique_and_every_link_leads_somewhere(written: Written) -> None:
+    parsed = Page(written.text)
+    ids = parsed.values("id")
+    assert len(ids) == len(set(ids))
+    inside = {value[1:] for name in ("href", "xlink:href") for value in parsed.values(name) if value.startswith("#")}
+    assert inside <= set(ids)
+    files = {value for value in parsed.values("href") if not value.startswith(("#", "http"))}
+    assert files == {
+        str(path.relative_to(written.folder)) for path in written.folder.rglob("*.*") if path.name != "index.html"
+    }
+
+
+def test_numbers_are_the_same_in_page_files_and_record(written: Written) -> None:
+    tables = Page(written.text).tables
+    listed = read_table(written.record, "exhibits").set_index("name")
+    assert set(tables) == set(listed.index[listed["rows"] > 0])
+    for name, (_, *rows) in tables.items():
+        csv = pd.read_csv(written.folder / "tables" / f"{name}.csv")
+        parquet = pd.read_parquet(written.folder / "tables" / f"{name}.parquet")
+        pd.testing.assert_frame_equal(parquet, read_table(written.record, name))
+        for column in parquet.select_dtypes("number"):
+            np.testing.assert_allclose(csv[column].astype(float), parquet[column].astype("float64"), rtol=1e-9)
+        assert len(csv) == len(parquet) == listed["rows"][name] == (len(rows) if len(rows) < ROWS else len(parquet))
+        for row, cells in zip(csv.to_dict("records"), rows, strict=False):
+            numbers = [
+                float(text.replace("−", "-"))
+                for cell in cells
+                for text in re.findall(r"(?<![\w<.−-])[−]?\d+\.\d{3}\b", cell)
+            ]
+            ours = np.array([value for value in row.values() if isinstance(value, (int, float)) and np.isfinite(value)])
+            assert all(np.abs(ours - number).min() <= 0.0005001 for number in numbers), (name, cells)
+
+
+def test_every_row_leads_to_its_run(written: Written) -> None:
+    parsed = Page(written.text)
+    table = read_table(written.record, "unchanged")
+    assert {f"#{name}" for name in table["run"]} <= set(parsed.values("href"))
+    names = {record.name for folder in find_records(written.runs) if (record := read_record(folder)).kind != "report"}
+    assert names <= set(parsed.values("id"))
+    assert all(record.partition("-")[2] in parsed.words for record in names)
+    assert set(read_record(written.record).inputs["runs"]) == names
+
+
+def test_the_report_has_a_record_of_its_own(written: Written) -> None:
+    record, listed = read_record(written.record), read_table(written.record, "exhibits")
+    assert Path(str(record.settings["report"])) == written.folder.resolve()
+    assert record.metrics == {
+        "exhibits": float((listed["rows"] > 0).sum()),
+        "missing": float((listed["rows"] == 0).sum()),
+    }
+    assert list(listed.columns) == ["name", "title", "paper", "rows", "missing"]
+
+
+def test_what_cannot_be_made_is_listed_with_its_reason(written: Written) -> None:
+    listed = read_table(written.record, "exhibits")
+    words = Page(written.text).words
+    lacking = listed[listed["rows"] == 0]
+    assert {"language_share", "ceiling"} <= set(lacking["name"])
+    assert lacking["missing"].ne("").all()
+    for reason in lacking["missing"]:
+        assert reason.replace("`", "") in words
+
+
+def test_names_of_languages_are_native_and_right_to_left_in_the_page_only(written: Written) -> None:
+    assert '<bdi lang="fa" dir="rtl">فارسی</bdi>' in written.text
+    assert '<bdi lang="ko">한국어</bdi>' in written.text
+    native = {language.native for language in LANGUAGES.values() if language.native != language.english}
+    for file in (written.folder / "figures").glob("*.svg"):
+        text = file.read_text(encoding="utf-8")
+        assert not any(name in text for name in native)
+
+
+def test_a_report_replaces_a_report_and_nothing_else(runs: Path, written: Written, tmp_path: Path) -> None:
+    for content in ("notes.txt", "index.html"):
+        folder = tmp_path / content
+        folder.mkdir()
+        (folder / content).write_text("mine")
+        with pytest.raises(ValueshiftError, match="holds something else than a report"):
+            write_report([runs], folder, root=runs)
+        assert (folder / content).read_text() == "mine"
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueshiftError, match="holds something else"):
+        write_report([runs], tmp_path / "file", root=runs)
+
+
+@pytest.fixture(scope="module")
+def study(runs: Path) -> Study:
+    return collect([runs])
+
+
+@pytest.fixture(scope="module")
+def made(study: Study) -> list[Exhibit]:
+    return exhibits(study)
+
+
+def test_figures_are_equal_bytes_for_equal_tables(made: list[Exhibit], tmp_path: Path) -> None:
+    exhibit = next(one for one in made if one.name == "unchanged")
+    with styled():
+        texts = [save(figure, tmp_path, f"{turn}") for turn in (1, 2) for figure in figures(exhibit)]
+    assert texts[0] == texts[1]
+    assert (tmp_path / "1.png").read_bytes() == (tmp_path / "2.png").read_bytes()
+    assert "<dc:date>" not in texts[0]
+    assert (tmp_path / "1.svg").read_text(encoding="utf-8") == texts[0]
+
+
+def test_every_exhibit_with_values_is_drawn_but_the_list_of_questions(made: list[Exhibit], written: Written) -> None:
+    drawn = {path.stem for path in (written.folder / "figures").glob("*.svg")}
+    assert {path.stem for path in (written.folder / "figures").glob("*.png")} == drawn
+    wanted = {one.name for one in made if not one.table.empty} & {
+        "unchanged",
+        "alignment",
+        "direction",
+        "agreement",
+        "placebo",
+    }
+    assert len(wanted) == 5
+    assert wanted <= drawn
+    assert set(FIGURES) | {"influence"} >= {one.name for one in made}
+
+
+def arm(place: int = 0) -> dict[str, object]:
+    """What names a run."""
+    return {
+        "model": "small",
+        "source": ("pbc", "tanzil")[place % 2],
+        "tuning": ("fa", "ko", "hi")[place % 3],
+        "size": 2000,
+        "training": "5 epochs, lr 5e-05",
+        "seed": place // 6,
+        "placebo": False,
+        "run": f"probe-{place:016d}",
+    }
+
+
+def estimates(name: str, value: float) -> dict[str, float]:
+    return {name: value, "low": value - 0.1, "high": value + 0.1}
+
+
+SHARE = [
+    arm()
+    | {"language": language, "side": side, "train_language": train, "base_rate": 0.5}
+    | estimates("share", 0.4 + 0.1 * place)
+    for place, (language, side, train) in enumerate(
+        [("de", "top", "fa"), ("de", "top", "ko"), ("de", "bottom", "fa"), ("tr", "top", "fa")]
+    )
+]
+OVERLAP = [
+    arm() | {"first": a, "second": b, "chance": 0.05} | estimates("overlap", 0.3)
+    for a, b in (("fa", "ko"), ("all", "all"))
+]
+CEILING = [
+    arm() | {"stage": "fine-tuned", "language": language, "ceiling": 0.9, "ceiling_low": 0.8, "ceiling_high": 0.95}
+    for language in ("de", "fa")
+]
+PLANTED = [arm() | {"language": code, "plant": "moved"} | estimates("change", 0.3) for code in ("de", "fa")]
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("language_share", SHARE),
+        ("parallel_overlap", OVERLAP),
+        ("cross_test_overlap", OVERLAP),
+        ("ceiling", CEILING),
+        ("planted", PLANTED),
+    ],
+)
+def test_exhibits_of_other_studies_are_drawn(name: str, rows: list[dict[str, object]]) -> None:
+    with styled():
+        (figure,) = figures(Exhibit(name, "A title", "ours", pd.DataFrame(rows)))
+    text = svg(figure)
+    assert all(word in text for word in ("fa",))
+
+
+def svg(figure: Figure) -> str:
+    stream = io.StringIO()
+    with styled():
+        figure.savefig(stream, format="svg")
+    return stream.getvalue()
+
+
+def test_a_table_without_values_has_no_figure() -> None:
+    rows = [arm() | {"language": "de", "unchanged": np.nan, "low": np.nan, "high": np.nan}]
+    with styled():
+        assert figures(Exhibit("unchanged", "", "", pd.DataFrame(rows))) == []
+        assert figures(Exhibit("unchanged", "", "", pd.DataFrame())) == []
+
+
+def test_series_differ_in_marker_and_colour_and_seeds_do_not() -> None:
+    rows = [
+        arm(place) | {"source": "pbc", "language": "de"} | estimates("unchanged", 0.5 + place / 100)
+        for place in range(12)
+    ]
+    with styled():
+        (figure,) = figures(Exhibit("unchanged", "", "", pd.DataFrame(rows)))
+    (axis,) = figure.axes
+    dots = [line for line in axis.get_lines() if len(line.get_xdata())]
+    assert [(line.get_color(), line.get_marker()) for line in dots] == list(zip(COLOURS[:3], MARKERS[:3], strict=True))
+    assert [len(line.get_xdata()) for line in dots] == [4, 4, 4]
+    assert sorted(value for line in dots for value in line.get_xdata()) == pytest.approx(
+        [0.5 + place / 100 for place in range(12)]
+    )
+
+
+def test_a_figure_of_many_panels_says_how_many_it_leaves_out() -> None:
+    rows = [
+        arm(place) | {"source": f"corpus{place}", "language": "de"} | estimates("unchanged", 0.5) for place in range(30)
+    ]
+    with styled():
+        (figure,) = figures(Exhibit("unchanged", "", "", pd.DataFrame(rows)))
+    assert len(figure.axes) == 6
+    assert "6 of 30 panels are shown" in svg(figure)
+
+
+def test_heat_maps_print_what_the_table_says() -> None:
+    rows = [
+        {**arm(), "stage": "fine-tuned", "language": code, "country": country, "spearman": value, "adjusted": p}
+        for code, country, value, p in (
+            ("de", "DEU", 0.456, 0.01),
+            ("de", "IRN", -0.004, 0.9),
+            ("fa", "DEU", -0.31, 0.2),
+        )
+    ]
+    with styled():
+        (figure,) = figures(Exhibit("alignment", "", "", pd.DataFrame(rows)))
+    assert [text.get_text() for text in figure.axes[0].texts] == [".46*", ".00", "−.31"]
+
+
+def test_hostile_names_stay_text(study: Study, made: list[Exhibit], tmp_path: Path, runs: Path) -> None:
+    exhibit = next(one for one in made if one.name == "unchanged")
+    table = exhibit.table.assign(tuning=HOSTILE, source=[HOSTILE, *["pbc"] * (len(exhibit.table) - 1)])
+    hostile = replace(exhibit, table=table, title=HOSTILE, caption=HOSTILE, missing=HOSTILE)
+    record = read_record(find_records(runs, "probe")[0])
+    named = record.model_copy(update={"settings": {"model": HOSTILE}, "notes": (HOSTILE,)})
+    with styled():
+        drawings = {"unchanged": [save(figure, tmp_path, "x") for figure in figures(hostile)]}
+    absent = Exhibit("absent", HOSTILE, HOSTILE, pd.DataFrame(), missing=HOSTILE)
+    text = page(replace(study, notes=(HOSTILE,)), [hostile, absent], drawings, [Run(Path(HOSTILE), named)], HOSTILE)
+    parsed = Page(text)
+    assert "script" not in {tag for tag, _, _ in parsed.attributes}
+    assert "<script" not in text
+    assert parsed.words.count(HOSTILE) >= 9
+    write_tables(table, tmp_path, "unchanged")
+    assert pd.read_csv(tmp_path / "unchanged.csv")["source"].iloc[0] == HOSTILE
+    assert escaped(HOSTILE) in (tmp_path / "unchanged.tex").read_text(encoding="utf-8")
+
+
+def test_latex_tables_use_booktabs_and_escape() -> None:
+    text = tabular(["a_b", "ρ"], [False, True], [["50% & $1", "−0.310 [−0.400, −0.200]"], ["x\\y~^{}#", "[1, 2]"]])
+    assert text.splitlines()[1:] == [
+        r"\begin{tabular}{lr}",
+        r"\toprule",
+        r"a\_b & $\rho$ \\",
+        r"\midrule",
+        r"50\% \& \$1 & $-$0.310 [$-$0.400, $-$0.200] \\",
+        r"x\textbackslash{}y\textasciitilde{}\textasciicircum{}\{\}\# & {[1, 2]} \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+
+
+@given(st.text())
+def test_escaped_text_has_no_active_character(text: str) -> None:
+    bare = re.sub(r"\\(text\w+\{\}|[{}&%$#_])|\$(<|>|-|\\\w+)\$", "", escaped(text))
+    assert not set(bare) & set("\\{}&%$#_~^<>\n\r")
+
+
+def test_intervals_stand_beside_their_estimates() -> None:
+    table = pd.DataFrame(
+        {
+            "language": ["de"],
+            "spearman": [0.5],
+            "low": [0.4],
+            "high": [0.6],
+            "turned_low": [-0.1],
+            "turned_high": [0.1],
+            "within": [0.25],
+            "within_low": [-0.00004],
+            "within_high": [0.5],
+            "p": [0.0001],
+            "n": [40],
+            "reason": [""],
+        }
+    )
+    (row,) = records(table)
+    assert [(column.name, *parts(row, column)) for column in layout(table)] == [
+        ("language", "de", ""),
+        ("spearman", "0.500", "[0.400, 0.600]"),
+        ("turned", "", "[−0.100, 0.100]"),
+        ("within", "0.250", "[0.000, 0.500]"),
+        ("p", "<0.001", ""),
+        ("n", "40", ""),
+    ]
+
+
+@given(st.floats(-1, 1))
+def test_printed_numbers_are_within_half_a_unit_of_the_last_place(value: float) -> None:
+    text = printed(value)
+    assert re.fullmatch(r"−?\d\.\d{3}", text)
+    assert text != "−0.000"
+    assert abs(float(text.replace("−", "-")) - value) <= 0.0005 + 1e-12
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(12, "12"), (-3, "−3"), (238.0, "238"), (True, "yes"), (None, ""), (pd.NA, ""), (np.nan, "")]
+)
+def test_printed_values_that_are_no_fractions(value: object, text: str) -> None:
+    assert printed(value) == text
+
+
+def test_inlined_figures_share_no_ids() -> None:
+    drawn = '<g id="a"/><use xlink:href="#a" fill="url(#a)" style="fill: #1b1b1d"/></svg>'
+    svg = f'<?xml?><svg width="504pt" height="1pt" viewBox="0 0 504 1">{drawn}'
+    text = str(inlined(svg, "one", 'A "title"'))
+    assert text.count('id="one-a"') == text.count('"#one-a"') == text.count("url(#one-a)") == 1
+    assert 'aria-label="A &#34;title&#34;"' in text
+    assert "currentColor" in text
+    assert "--width: 672px" in text
+
+
+def test_published_runs_are_known_by_their_mlflow_id(runs: Path, tmp_path: Path) -> None:
+    folders = find_records(runs, "probe")[:2]
+    found = [Run(folder, read_record(folder)) for folder in folders]
+    assert published(found, tmp_path) == found
+    assert not list(tmp_path.iterdir())
+    sent = publish(folders[0], tmp_path)
+    first, second = published(found, tmp_path)
+    assert (first.run_id, first.href, second.run_id) == (sent.run_id, "", "")
+
+
+def test_the_page_of_hundreds_of_runs_stays_small(study: Study, runs: Path, tmp_path: Path) -> None:
+    """Tables and figures of 200 runs in 13 languages and countries, and the records of both sides of each."""
+    generator = np.random.default_rng(0)
+    arms = pd.DataFrame([arm(place) | {"stage": "fine-tuned", "source": f"corpus{place}"} for place in range(200)])
+    codes = pd.DataFrame({"language": list(LANGUAGES)[:13]})
+    pairs = codes.merge(
+        pd.DataFrame({"country": [language.country for language in LANGUAGES.values()][:13]}), how="cross"
+    )
+    cells = arms.merge(pairs, how="cross")
+    one = cells[cells["country"] == "DEU"]
+
+    def filled(table: pd.DataFrame, value: str) -> pd.DataFrame:
+        numbers = {
+            name: generator.uniform(-1, 1, len(table))
+            for name in (value, "low", "high", "plain_low", "plain_high", "p")
+        }
+        return table.assign(**numbers, adjusted=0.01, n=238, dropped=0, reason="")
+
+    wide = {name: filled(cells, value) for name, value in (("alignment", "spearman"), ("alignment_change", "change"))}
+    narrow = {name: filled(one, "unchanged") for name in ("unchanged", *(f"other{place}" for place in range(20)))}
+    many = [Exhibit(name, name, "ours", table) for name, table in (wide | narrow).items()]
+    with styled():
+        drawings = {one.name: [save(figure, tmp_path, one.name) for figure in figures(one)] for one in many}
+    drawings |= {f"other{place}": drawings["unchanged"] for place in range(20)}
+    record = read_record(find_records(runs, "probe")[0])
+    records_of = [Run(runs, record.model_copy(update={"digest": f"{place:016x}"})) for place in range(400)]
+    assert len(page(study, many, drawings, records_of, "valueshift report").encode()) < 5_000_000

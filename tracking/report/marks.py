@@ -1,0 +1,320 @@
+"""The kinds of plot that exhibits are drawn with: dots with intervals, heat maps, arrows, labelled points."""
+
+from collections.abc import Sequence
+from textwrap import wrap
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from .style import GREY, RULE, WIDTH, colour, marker, panels
+
+MOST_PANELS = 6
+"""A figure shows no more; the table has all."""
+MOST_PRINTED = 20
+"""Wider heat maps have no figures in their cells."""
+LONG_LABEL = 16
+"""Lines with longer names leave room for one or two panels in a row."""
+
+
+def names(table: pd.DataFrame, columns: Sequence[str], *, always: Sequence[str] = ()) -> "pd.Series[str]":
+    """What to call each row by those of `columns` that differ within the table, and by `always`."""
+
+    told = [name for name in columns if name in always or table[name].replace("", np.nan).nunique() > 1]
+    texts = []
+    for name in told:
+        codes, values = pd.factorize(table[name], use_na_sentinel=False)
+        texts.append(np.array([_part(name, value) for value in values], dtype=object)[codes])
+    joined = [", ".join(filter(None, row)) for row in zip(*texts, strict=True)] if texts else [""] * len(table)
+    return pd.Series(joined, table.index, dtype="object")
+
+
+def _part(name: str, value: Any) -> str:
+    if pd.isna(value) or value == "":
+        return ""
+    if name == "placebo":
+        return "placebo" if value else ""
+    if name == "seed":
+        return f"seed {int(value)}"
+    if name in ("size", "size_first", "size_second"):
+        return f"{value / 1000:g}K" if value >= 1000 else f"{value:g}"
+    return str(value)
+
+
+def first_panels(keys: "pd.Series[str]") -> list[str]:
+    """The panels to draw, in order of appearance."""
+    return list(dict.fromkeys(keys))[:MOST_PANELS]
+
+
+def _left_out(keys: "pd.Series[str]", shown: Sequence[str]) -> str:
+    """How many panels a figure leaves out, for its last line."""
+    return (
+        f"\n{len(shown)} of {keys.nunique()} panels are shown; the table has all" if keys.nunique() > len(shown) else ""
+    )
+
+
+def dots(
+    table: pd.DataFrame,
+    value: str,
+    rows: str,
+    *,
+    legend: "pd.Series[str]",
+    panel: "pd.Series[str]",
+    label: str,
+    ends: tuple[str, str] | None = ("low", "high"),
+    reference: float | None = None,
+    chance: str | None = None,
+) -> Figure | None:
+    """Dots with intervals: one line a value of `rows`, in it one dot a row, coloured and marked by legend entry.
+
+    Rows that agree in line and legend entry, such as seeds, are drawn close together. Placebo runs are a grey cloud.
+
+    Args:
+        table: rows with an estimate.
+        value: the estimate's column.
+        rows: the column whose values are the lines, from the top in order of appearance.
+        legend: what each row is called in the legend.
+        panel: the panel of each row.
+        label: of the horizontal axis.
+        ends: columns of the interval.
+        reference: a value to mark by a line, such as no change.
+        chance: a column whose value is marked by a tick beside each dot.
+    """
+    table = table.assign(_legend=legend, _panel=panel).dropna(subset=[value])
+    if table.empty:
+        return None
+    shown = first_panels(table["_panel"])
+    table["_twin"] = table.groupby(["_panel", "_legend", rows], sort=False).cumcount()
+    lines, entries = (list(dict.fromkeys(table[name])) for name in (rows, "_legend"))
+    looks = _looks(entries)
+    present = {name: list(dict.fromkeys(table["_legend"][table["_panel"] == name])) for name in shown}
+    most = max(map(len, present.values()))
+    labels = [_wrapped(line) for line in lines]
+    height = max(0.2, 0.34 if any("\n" in text for text in labels) else 0, 0.08 * most + 0.06)
+    figure, axes = panels(shown, _in_row(len(shown), lines), 0.75 + len(lines) * height)
+    for axis, name in zip(axes, shown, strict=True):
+        for place in range(1, len(lines), 2):
+            axis.axhspan(place - 0.5, place + 0.5, color=RULE, alpha=0.25, lw=0)
+        if reference is not None:
+            axis.axvline(reference, color=GREY, lw=0.9, ls=(0, (4, 2)), zorder=1)
+        step = 0.84 / len(present[name])
+        for entry, group in table[table["_panel"] == name].groupby("_legend", sort=False):
+            offset = (present[name].index(str(entry)) - (len(present[name]) - 1) / 2) * step
+            twins = group["_twin"] - group.groupby(rows)["_twin"].transform("max") / 2
+            at = group[rows].map(lines.index) + offset + twins * min(0.3 * step, 0.8 * step / (twins.max() * 2 + 1))
+            look = looks[str(entry)]
+            if ends and not (_is_placebo(str(entry)) and twins.any()):  # a cloud needs none
+                axis.hlines(at, group[ends[0]], group[ends[1]], color=look["color"], lw=1.1, alpha=0.7)
+            if chance:
+                axis.plot(group[chance], at, "|", color=GREY, ms=7, mew=1.3, zorder=2)
+            axis.plot(group[value], at, ls="", ms=3.4, mew=0.8, zorder=3, **look)
+        axis.set_yticks(range(len(lines)), labels)
+        axis.set_ylim(len(lines) - 0.4, -0.6)
+        axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        axis.grid(axis="x")
+    figure.supxlabel(label + _left_out(table["_panel"], shown), fontsize=8)
+    if len(entries) > 1:
+        handles = [Line2D([], [], ls="", ms=4.5, label=entry, **looks[entry]) for entry in entries]
+        if chance:
+            handles.append(Line2D([], [], color=GREY, marker="|", ls="", ms=7, label=chance.replace("_", " ")))
+        figure.legend(handles=handles, loc="outside upper left", ncols=_columns(entries), handletextpad=0.2)
+    return figure
+
+
+def _in_row(count: int, lines: Sequence[object]) -> int:
+    """Panels in a row."""
+    if max(len(str(line)) for line in lines) > LONG_LABEL:
+        return 1 if count < 3 else 2
+    return count if count <= 4 else 3
+
+
+def _looks(entries: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Colour and marker of each legend entry."""
+    looks: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        place = len(looks) - sum(map(_is_placebo, looks))
+        grey = {"color": GREY, "marker": "o", "mfc": "none"}
+        looks[entry] = grey if _is_placebo(entry) else {"color": colour(place), "marker": marker(place)}
+    return looks
+
+
+def _columns(entries: Sequence[str]) -> int:
+    """Legend columns that fit the figure's width."""
+    return max(1, min(len(entries) + 1, int(WIDTH * 14 / (max(map(len, entries)) + 6))))
+
+
+def _is_placebo(entry: str) -> bool:
+    return "placebo" in entry
+
+
+def _wrapped(text: object, width: int = 26) -> str:
+    return "\n".join(wrap(str(text), width)[:2]) or str(text)
+
+
+def heat(
+    table: pd.DataFrame,
+    value: str,
+    rows: str,
+    columns: str,
+    *,
+    panel: "pd.Series[str]",
+    label: str,
+    limits: tuple[float, float],
+    colours: str,
+    mark: "pd.Series[bool] | None" = None,
+) -> Figure | None:
+    """Heat maps with the values printed in their cells, one panel below the other or two in a row where they are narrow.
+
+    Args:
+        table: rows with an estimate, one a cell of a panel.
+        value: the estimate's column.
+        rows: column of the lines.
+        columns: column of the columns.
+        panel: the panel of each row.
+        label: of the colour bar.
+        limits: values at the ends of the colour map.
+        colours: name of a colour map.
+        mark: cells to print with an asterisk.
+    """
+    table = table.assign(_panel=panel, _mark=False if mark is None else mark)
+    if table[value].isna().all():
+        return None
+    shown = first_panels(table["_panel"])
+    lines, across = (list(dict.fromkeys(table[name])) for name in (rows, columns))
+    if set(lines) == set(across):
+        across = lines
+    in_row = 1 if len(shown) == 1 or len(across) > 16 else 2
+    figure, axes = panels(shown, in_row, 0.5 + (0.26 if in_row == 1 else 0.21) * len(lines))
+    mesh: Any = None
+    for axis, name in zip(axes, shown, strict=True):
+        here = table[table["_panel"] == name]
+        cells, marks = (
+            here.pivot(index=rows, columns=columns, values=column).reindex(index=lines, columns=across)
+            for column in (value, "_mark")
+        )
+        values = np.ma.masked_invalid(cells.to_numpy(dtype=np.float64))
+        mesh = axis.pcolormesh(values, cmap=colours, vmin=limits[0], vmax=limits[1], edgecolors="none")
+        axis.set_xticks(np.arange(len(across)) + 0.5, across, fontsize=6.5 if in_row == 2 else 7.5)
+        axis.set_yticks(np.arange(len(lines)) + 0.5, lines)
+        axis.set_ylim(len(lines), 0)
+        axis.tick_params(length=0)
+        axis.spines[:].set_visible(False)
+        if len(across) <= MOST_PRINTED:
+            _print_cells(axis, values, marks.eq(True).to_numpy(), mesh, 5.5 if in_row == 2 else 6.5)
+    bar = figure.colorbar(mesh, ax=axes, location="bottom", shrink=0.4, aspect=30, pad=0.02)
+    bar.set_label(label + _left_out(table["_panel"], shown))
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    return figure
+
+
+def _print_cells(axis: Axes, values: "np.ma.MaskedArray[Any, Any]", marks: Any, mesh: Any, size: float) -> None:
+    for (line, place), number in np.ndenumerate(values):
+        if values[line, place] is np.ma.masked:
+            continue
+        red, green, blue, _ = mesh.cmap(mesh.norm(number))
+        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
+        text = f"{round(float(number), 2) + 0.0:.2f}".replace("0.", ".", 1).replace("-", "−")
+        text += "*" if marks[line, place] else ""
+        shade = "#FFFFFF" if dark else "#000000"
+        axis.text(place + 0.5, line + 0.5, text, ha="center", va="center", fontsize=size, color=shade)
+
+
+def arrows(table: pd.DataFrame, *, panel: "pd.Series[str]") -> Figure | None:
+    """Arrows from (x_base, y_base) to (x, y), each with its language at the tail, in the plane of two components."""
+    table = table.assign(_panel=panel).dropna(subset=["x_base", "y_base", "x", "y"])
+    if table.empty:
+        return None
+    shown = first_panels(table["_panel"])
+    figure, axes = panels(shown, 2, 2.9 if len(shown) > 1 else 4.2)
+    for axis, name in zip(axes, shown, strict=True):
+        here = table[table["_panel"] == name]
+        start, end = here[["x_base", "y_base"]].to_numpy(), here[["x", "y"]].to_numpy()
+        axis.plot(start[:, 0], start[:, 1], "o", color=GREY, mfc="none", ms=3.5, mew=0.9)
+        for code, tail, head in zip(here["language"], start, end, strict=True):
+            look = {"arrowstyle": "-|>,head_width=0.25,head_length=0.5", "color": colour(0), "lw": 1.1}
+            axis.annotate("", tuple(head), tuple(tail), arrowprops={**look, "shrinkA": 0, "shrinkB": 0})
+            away = (tail - head) / max(float(np.hypot(*(tail - head))), 1e-9)
+            axis.annotate(
+                code,
+                tuple(tail),
+                tuple(8 * away),
+                textcoords="offset points",
+                ha="center",
+                va="center",
+                fontsize=7,
+                zorder=4,
+            )
+        axis.margins(0.1)
+        axis.grid()
+        axis.set_xlabel(_component("first", here["explained_x"]))
+        axis.set_ylabel(_component("second", here["explained_y"]))
+    if note := _left_out(table["_panel"], shown):
+        figure.supxlabel(note.strip(), fontsize=8)
+    return figure
+
+
+def _component(order: str, explained: "pd.Series[float]") -> str:
+    return f"{order} component, {100 * explained.iloc[0]:.0f}% of variance"
+
+
+def points(table: pd.DataFrame, text: str) -> Figure:
+    """Points at (x, y), each with its name beside it, in the plane of two components."""
+    figure, (axis,) = panels([""], 1, 4.2)
+    axis.plot(table["x"], table["y"], "o", color=colour(0), ms=4)
+    for name, x, y in zip(table[text], table["x"], table["y"], strict=True):
+        axis.annotate(name, (x, y), (4, 3), textcoords="offset points", fontsize=7.5)
+    axis.margins(0.1)
+    axis.grid()
+    axis.set_xlabel(_component("first", table["explained_x"]))
+    axis.set_ylabel(_component("second", table["explained_y"]))
+    return figure
+
+
+def against(table: pd.DataFrame, x: str, y: str, *, legend: "pd.Series[str]", labels: tuple[str, str]) -> Figure | None:
+    """Two values of the same thing against each other, with the line on which they are equal."""
+    table = table.assign(_legend=legend).dropna(subset=[x, y])
+    if table.empty:
+        return None
+    figure, (axis,) = panels([""], 1, 4.6)
+    entries = list(dict.fromkeys(table["_legend"]))
+    for entry, look in _looks(entries).items():
+        here = table[table["_legend"] == entry]
+        axis.vlines(here[x], here["low"], here["high"], color=look["color"], lw=0.9, alpha=0.6)
+        axis.plot(here[x], here[y], ls="", ms=4, label=entry, **look)
+    low, high = float(table[[x, y]].min().min()), float(table[[x, y]].max().max())
+    room = max(0.15 * (high - low), 0.05)
+    axis.axline((low, low), slope=1, color=GREY, lw=0.9, ls=(0, (4, 2)), zorder=1)
+    axis.set(xlim=(low - room, high + room), ylim=(low - room, high + room), aspect="equal")
+    axis.grid()
+    axis.set_xlabel(labels[0])
+    axis.set_ylabel(labels[1])
+    if len(entries) > 1:
+        figure.legend(loc="outside upper left", ncols=_columns(entries), handletextpad=0.2)
+    return figure
+
+
+def bars(
+    table: pd.DataFrame, rows: str, parts: Sequence[tuple[str, str]], *, panel: "pd.Series[str]", label: str
+) -> Figure | None:
+    """Horizontal bars, each of the two `parts` (column, name) drawn over the one before, which contains it."""
+    table = table.assign(_panel=panel).dropna(subset=[parts[0][0]])
+    if table.empty:
+        return None
+    shown = first_panels(table["_panel"])
+    lines = list(dict.fromkeys(table[rows]))
+    figure, axes = panels(shown, 2, 0.75 + 0.2 * len(lines))
+    for axis, name in zip(axes, shown, strict=True):
+        here = table[table["_panel"] == name]
+        at = here[rows].map(lines.index)
+        for (column, entry), shade in zip(parts, (GREY, colour(0)), strict=True):
+            axis.barh(at, here[column].astype("float64").fillna(0), 0.7, color=shade, label=entry)
+        axis.set_yticks(range(len(lines)), lines)
+        axis.set_ylim(len(lines) - 0.4, -0.6)
+        axis.grid(axis="x")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
+    figure.supxlabel(label + _left_out(table["_panel"], shown), fontsize=8)
+    return figure

@@ -1,0 +1,102 @@
+"""How a table of estimates is printed: one layout for HTML and LaTeX, and the files CSV, Parquet and TeX."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from . import latex
+from .words import label
+
+DECIMALS = 3
+P_VALUES = ("p", "adjusted", "rank_p")
+"""Columns whose smallest values are printed as a bound."""
+CSV_FORMAT = "%.10g"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One printed column: an estimate with its interval, or a plain column."""
+
+    name: str
+    """Column of the table, or what the ends of an interval that stands alone begin with."""
+    ends: tuple[str, str] | None
+    """Columns of the interval."""
+    numeric: bool
+
+    @property
+    def label(self) -> str:
+        """The heading."""
+        return label(self.name)
+
+
+def layout(table: pd.DataFrame) -> list[Column]:
+    """The columns to print, in the table's order; those without any value are left out.
+
+    `low` and `high` are the interval of the column before them, `x_low` and `x_high` that of `x`; where there is no `x`
+    they are printed as an interval of that name.
+    """
+    columns: dict[str, Column] = {}
+    for name in (str(name) for name in table.columns if not _empty(table[name])):
+        stem, low, _ = name.rpartition("low")
+        if low == "low" and f"{stem}high" in table.columns and name == f"{stem}low":
+            owner = stem.removesuffix("_") or next(reversed(columns))
+            columns[owner] = replace(columns.get(owner, Column(owner, None, True)), ends=(name, f"{stem}high"))
+        elif not (name.endswith("high") and f"{name.removesuffix('high')}low" in table.columns):
+            columns[name] = Column(name, None, _numeric(table[name]))
+    return list(columns.values())
+
+
+def _empty(column: "pd.Series[Any]") -> bool:
+    return bool((column.isna() | (column.astype("string") == "")).all())
+
+
+def _numeric(column: "pd.Series[Any]") -> bool:
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+
+
+def parts(row: dict[str, Any], column: Column) -> tuple[str, str]:
+    """A cell as printed: the value, and its interval in brackets; empty where there is none."""
+    value = printed(row.get(column.name), column.name)
+    if column.ends is None or _missing(row[column.ends[0]]):
+        return value, ""
+    return value, f"[{printed(row[column.ends[0]])}, {printed(row[column.ends[1]])}]"
+
+
+def printed(value: Any, name: str = "") -> str:
+    """One value: numbers with three decimals and a true minus sign, counts as they are, tiny p-values as a bound."""
+    if _missing(value):
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, (int, float)):
+        return str(value)
+    if isinstance(value, int) or (value.is_integer() and abs(value) > 1):  # counts that stand beside missing ones
+        return f"{int(value)}".replace("-", "−")
+    if name in P_VALUES and value < 10**-DECIMALS:
+        return f"<{10**-DECIMALS:.{DECIMALS}f}"
+    return f"{round(value, DECIMALS) + 0.0:.{DECIMALS}f}".replace("-", "−")
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as dictionaries of Python values."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def write_tables(table: pd.DataFrame, folder: Path, name: str) -> None:
+    """Write `<name>.csv`, `<name>.parquet` and `<name>.tex`."""
+    table.to_csv(folder / f"{name}.csv", index=False, float_format=CSV_FORMAT)
+    table.to_parquet(folder / f"{name}.parquet", index=False)
+    (folder / f"{name}.tex").write_text(_tex(table, layout(table)), encoding="utf-8")
+
+
+def _tex(table: pd.DataFrame, columns: Sequence[Column]) -> str:
+    rows = [[" ".join(filter(None, parts(row, column))) for column in columns] for row in records(table)]
+    return latex.tabular([column.label for column in columns], [column.numeric for column in columns], rows)
