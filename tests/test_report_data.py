@@ -236,7 +236,7 @@ class TestCollect:
         tuned(tmp_path, "made", "again")
         study = collect([tmp_path])
         assert not study.arms
-        assert study.notes[:2] == (
+        assert study.notes == (
             "Fine-tuned models that were not probed: 1. Run `valueshift probe checkpoints/again`.",
             "Fine-tuned models whose base was not probed: 1. Run `valueshift probe models/base`.",
         )
@@ -572,6 +572,15 @@ class TestGaps:
         assert set(change[change["language"] == "fa"]["reason"]) == {"constant profile"}
         assert "only 8 questions are answered in every profile; at least 10 are needed" in made["direction"].missing
         assert made["dissimilarity"].table["reason"].tolist() == ["fewer than 10 common questions"] * 2
+
+    def test_another_wording_is_not_compared(self, tmp_path: Path) -> None:
+        probed(tmp_path, "base", odds(0))
+        tuned(tmp_path, "base", "made")
+        probed(tmp_path, "made", odds(1), probes={**dict.fromkeys(LANGUAGES, "0"), "ko": "1"})
+        study = collect([tmp_path])
+        assert not study.arms
+        assert [model.name for model in study.pretrained] == ["base"]
+        assert "in ko it was asked another wording than its base" in study.notes[0]
 
     def test_other_languages_are_left_out_and_said(self, tmp_path: Path) -> None:
         answers = odds(0)

@@ -22,6 +22,8 @@ class Model:
     digest: str
     asked: tuple[str, str]
     """Format and dtype."""
+    wording: Mapping[str, str]
+    """Digest of the probes in each language."""
     scores: pd.DataFrame
     """As `core.scores.COLUMNS`, `p_first` and `answer` under the study's reading."""
     records: tuple[str, ...]

@@ -1,44 +1,20 @@
 """Run records joined into a study: which probe records are of pretrained models, which of models tuned on what."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ...analysis.influences import Attributed
-from ...analysis.readings import read
 from ...core.errors import ValueshiftError
-from ...core.probes import REGISTRIES, Item, read_items, registry_folder
-from ...core.records import RunRecord, find_records, read_record, read_table
+from ...core.probes import REGISTRIES, read_items, registry_folder
+from ...core.records import KINDS, find_records, read_record, read_table
 from ...core.surveys import has_survey_truth, survey_truth
 from .arms import Arm, Attribution, Model, Study
+from .models import Found, common_reading, models_of, without_variants
 
 PLANT = ("checkpoint", "language", "question", "p_first")
-
-
-@dataclass(frozen=True)
-class _Found:
-    folder: Path
-    record: RunRecord
-
-    @property
-    def model(self) -> str:
-        return str(self.record.inputs["model"])
-
-    @property
-    def named(self) -> str:
-        return str(self.record.settings.get("model", self.record.name)).rstrip("/")
-
-    @property
-    def asked(self) -> tuple[str, str]:
-        return str(self.record.inputs["format"]), str(self.record.inputs["dtype"])
-
-    @property
-    def reading(self) -> str:
-        return str(self.record.settings.get("reading", "sum"))
 
 
 def collect(folders: Sequence[Path], truth: Path | None = None) -> Study:
@@ -58,34 +34,35 @@ def collect(folders: Sequence[Path], truth: Path | None = None) -> Study:
             record, or the planted profiles cannot be read.
     """
     found = _records(folders)
-    probes = [one for one in found if one.record.kind == "probe"]
-    if not probes:
+    by_kind: dict[str, list[Found]] = {kind: [] for kind in KINDS}
+    for one in found:
+        by_kind[one.record.kind].append(one)
+    if not by_kind["probe"]:
         raise ValueshiftError(f"{_named(folders)} holds no probe record; run `valueshift probe MODEL` first")
+    notes: list[str] = []
+    probes = without_variants(by_kind["probe"], by_kind["finetune"], notes)
     main = _most([str(one.record.inputs["probe_set"]) for one in probes])
     items = read_items(registry_folder(main) / "items.csv")
-    notes: list[str] = []
-    reading = _reading(probes, notes)
-    by_set: dict[str, list[_Found]] = {}
+    reading = common_reading(probes, notes)
+    by_set: dict[str, list[Found]] = {}
     for one in probes:
         by_set.setdefault(str(one.record.inputs["probe_set"]), []).append(one)
-    models = _models(by_set.pop(main), reading, items, notes)
+    models = models_of(by_set.pop(main), reading, items, notes)
     wordings = []
     for name, others in by_set.items():
         if REGISTRIES.get(name, name) != REGISTRIES.get(main, main):
             notes.append(f"{_count(others)} of probe set {name} left out: report its records on their own.")
             continue
-        again = _models(others, reading, items, notes)
-        wordings += [(models[digest], again[digest]) for digest in again if digest in models]
+        again = models_of(others, reading, items, notes)
+        wordings += [(models[digest], other) for digest, other in again.items() if digest in models]
         notes.append(
             f"{_count(others)} of probe set {name}, another wording of {main}: used for the noise ceiling only."
         )
-    finetunes = [one for one in found if one.record.kind == "finetune"]
-    models = _without_variants(models, finetunes, notes)
-    arms = _arms(finetunes, models, notes)
-    where = {one.record.name: one.folder for one in finetunes}
-    attributions = _attributions([one for one in found if one.record.kind == "attribution"], arms, where, notes)
-    made = {arm.tuned.digest for arm in arms}
+    arms = _arms(by_kind["finetune"], models, notes)
+    attributions = _attributions(by_kind["attribution"], arms, by_kind["finetune"], notes)
+    made = {_made(one) for one in by_kind["finetune"]}
     pretrained = tuple(model for digest, model in models.items() if digest not in made)
+    shown = {model.digest for model in (*pretrained, *(arm.tuned for arm in arms))}
     bases = {arm.base.digest for arm in arms}
     if alone := [model.name for model in pretrained if model.digest not in bases]:
         notes.append(f"Taken as pretrained, since no finetune record among the runs made them: {', '.join(alone)}.")
@@ -100,7 +77,7 @@ def collect(folders: Sequence[Path], truth: Path | None = None) -> Study:
         items=items,
         pretrained=pretrained,
         arms=tuple(arms),
-        wordings=tuple(wordings),
+        wordings=tuple(pair for pair in wordings if pair[0].digest in shown),
         attributions=tuple(attributions),
         truth=survey,
         plant=_plant(folders, truth),
@@ -108,90 +85,28 @@ def collect(folders: Sequence[Path], truth: Path | None = None) -> Study:
     )
 
 
-def _records(folders: Sequence[Path]) -> list[_Found]:
+def _records(folders: Sequence[Path]) -> list[Found]:
     """The records, each once, oldest first."""
     paths: list[Path] = []
     for folder in folders:
         inside = [] if (folder / "record.json").is_file() else find_records(folder)
         paths += inside or [folder]
-    found = {record.name: _Found(path, record) for path in paths for record in [read_record(path)]}
+    found = {record.name: Found(path, record) for path in paths for record in [read_record(path)]}
     return sorted(found.values(), key=lambda one: one.record.created)
 
 
-def _reading(probes: Sequence[_Found], notes: list[str]) -> str:
-    """The reading of all records; the paper's where they differ, which every record can be read by."""
-    readings = sorted({one.reading for one in probes})
-    if len(readings) == 1:
-        return readings[0]
-    notes.append(f"The records are read as {' and '.join(readings)}; here all answers are read as sum.")
-    return "sum"
-
-
-def _models(probes: Sequence[_Found], reading: str, items: Mapping[str, Item], notes: list[str]) -> dict[str, Model]:
-    """Digest to model. Of records that asked one model in several formats or dtypes the commonest are kept."""
-    commonest = Counter(one.asked for one in probes)
-    by_model: dict[str, list[_Found]] = {}
-    for one in probes:
-        by_model.setdefault(one.model, []).append(one)
-    names = _names({digest: records[0].named for digest, records in by_model.items()})
-    models = {}
-    for digest, records in by_model.items():
-        asked = max((one.asked for one in records), key=lambda one: commonest[one])
-        if left := [one.record.name for one in records if one.asked != asked]:
-            notes.append(f"{names[digest]} is taken as asked in {' and '.join(asked)}; left out: {', '.join(left)}.")
-        kept = [one for one in records if one.asked == asked]
-        scores = _joined([read_table(one.folder, "scores") for one in kept])
-        models[digest] = Model(
-            names[digest], digest, asked, read(scores, reading, items), tuple(one.record.name for one in kept)
-        )
-    return models
-
-
-def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """One table of scores; a language that several records asked is taken from the one that asked most."""
-    if len(tables) == 1:
-        return tables[0]
-    best: dict[str, pd.DataFrame] = {}
-    for table in tables:
-        for language, rows in table.groupby("language", sort=False):
-            if language not in best or len(rows) >= len(best[str(language)]):
-                best[str(language)] = rows
-    return pd.concat(best.values(), ignore_index=True)
-
-
-def _without_variants(models: Mapping[str, Model], finetunes: Iterable[_Found], notes: list[str]) -> dict[str, Model]:
-    """Models but for intermediate and merged checkpoints of the finetune records: `<digest of the record>-...`."""
-    digests = {one.record.digest for one in finetunes}
-    variants = {
-        digest for digest, model in models.items() if model.name.partition("-")[0] in digests and "-" in model.name
-    }
-    if variants:
-        names = ", ".join(sorted(models[digest].name for digest in variants))
-        notes.append(f"Left out, as intermediate or merged checkpoints of a fine-tuned model: {names}.")
-    return {digest: model for digest, model in models.items() if digest not in variants}
-
-
-def _survey(one: _Found) -> str | None:
+def _survey(one: Found) -> str | None:
     """The survey that a probe record was compared with, as it says."""
     stated = one.record.settings.get("survey")
     return str(stated["provenance"]) if stated else None
 
 
-def _names(named: Mapping[str, str]) -> dict[str, str]:
-    """Digest to a short name that no other model has: the last part of its path, all of it, or with its digest."""
-    names = {digest: name.rpartition("/")[2] for digest, name in named.items()}
-    for longer in (named, {digest: f"{name} ({digest})" for digest, name in named.items()}):
-        often = Counter(names.values())
-        names = {digest: longer[digest] if often[name] > 1 else name for digest, name in names.items()}
-    return names
-
-
-def _arms(records: Iterable[_Found], models: Mapping[str, Model], notes: list[str]) -> list[Arm]:
+def _arms(records: Iterable[Found], models: Mapping[str, Model], notes: list[str]) -> list[Arm]:
     arms: dict[str, Arm] = {}
     unprobed, baseless = [], []
     for one in records:
         inputs, settings = one.record.inputs, one.record.settings
-        base, tuned = models.get(one.model), models.get(str(settings.get("checkpoint_digest")))
+        base, tuned = models.get(one.model), models.get(_made(one))
         if tuned is None:
             unprobed.append(str(settings.get("checkpoint", one.record.name)))
         elif base is None:
@@ -199,6 +114,10 @@ def _arms(records: Iterable[_Found], models: Mapping[str, Model], notes: list[st
         elif base.asked != tuned.asked:
             notes.append(
                 f"{tuned.run} is left out: it was asked in {' and '.join(tuned.asked)}, its base in {' and '.join(base.asked)}."
+            )
+        elif reworded := _reworded(base, tuned):
+            notes.append(
+                f"{tuned.run} is left out: in {', '.join(reworded)} it was asked another wording than its base; probe both again."
             )
         elif not set(base.profile.columns) & set(tuned.profile.columns):
             notes.append(f"{tuned.run} is left out: it and its base were asked in different languages.")
@@ -235,10 +154,26 @@ def _arms(records: Iterable[_Found], models: Mapping[str, Model], notes: list[st
     )
 
 
+def _made(one: Found) -> str:
+    """Digest of the model that a finetune record made."""
+    return str(one.record.settings["checkpoint_digest"])
+
+
 def _training(inputs: Mapping[str, Any]) -> str:
     """What tells two trainings on the same sentences apart."""
     epochs = f"{inputs['epochs']:g} epoch{'' if inputs['epochs'] == 1 else 's'}"
     return f"{epochs}, lr {inputs['learning_rate']:g}" + (", LoRA" if inputs.get("lora") else "")
+
+
+def _reworded(base: Model, tuned: Model) -> list[str]:
+    """Languages in which the two were asked the same questions in other words."""
+    asked = [model.scores.groupby("language")["question"].agg(frozenset) for model in (base, tuned)]
+    common = [code for code in base.wording if code in tuned.wording]
+    return [
+        code
+        for code in common
+        if base.wording[code] != tuned.wording[code] and asked[0].get(code) == asked[1].get(code)
+    ]
 
 
 def _unequal(arm: Arm) -> bool:
@@ -249,8 +184,9 @@ def _unequal(arm: Arm) -> bool:
 
 
 def _attributions(
-    records: Iterable[_Found], arms: Sequence[Arm], finetunes: Mapping[str, Path], notes: list[str]
+    records: Iterable[Found], arms: Sequence[Arm], finetunes: Iterable[Found], notes: list[str]
 ) -> list[Attribution]:
+    where = {one.record.name: one.folder for one in finetunes}
     by_run = {run: arm for arm in arms for run in arm.tuned.records}
     found = []
     for one in records:
@@ -258,7 +194,7 @@ def _attributions(
         if arm is None:
             notes.append(f"{one.record.name} is left out: the probe record that it explains is not among the runs.")
             continue
-        examples = read_table(finetunes[arm.finetune], "examples")
+        examples = read_table(where[arm.finetune], "examples")
         training = examples.loc[examples["split"] == "train", ["example", "language"]]
         queries, influence = (read_table(one.folder, name) for name in ("queries", "influence"))
         shares = read_table(one.folder, "shares") if "shares" in one.record.tables else None
@@ -288,7 +224,7 @@ def _most(names: Sequence[str]) -> str:
     return min(set(names), key=lambda name: (-names.count(name), name))
 
 
-def _count(found: Sequence[_Found]) -> str:
+def _count(found: Sequence[Found]) -> str:
     return f"{len(found)} record{'' if len(found) == 1 else 's'}"
 
 
