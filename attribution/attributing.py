@@ -97,7 +97,8 @@ def attribute(base: str, tuned: str, root: Path, how: Attributing | None = None)
         "base": base_run.inputs["model"],
         "tuned": [member.record.settings["checkpoint_digest"] for member in members],
         "finetune": [member.record.digest for member in members],
-        "probes": tuned_run.inputs["probe_set"],
+        "probe_set": tuned_run.inputs["probe_set"],
+        "probes": {language: tuned_run.inputs["probes"][language] for language in shifts["language"].unique()},
         "queries": digest(shifts[["language", "question", "answer_base", "answer_tuned"]].to_numpy().tolist()),
         "method": how.method.model_dump(mode="json", exclude={"batch_size", "stored"}),
         "kept": int(tables["influence"]["rank"].max()),
@@ -112,6 +113,7 @@ def attribute(base: str, tuned: str, root: Path, how: Attributing | None = None)
             "tuned": record_folder(root, "probe", tuned_run.inputs).name,
             "finetune": members[0].record.name,
             "also": [member.record.name for member in members[1:]],
+            "output": str(page_folder(record_folder(root, "attribution", inputs))),
             "sentences": len(rows),
             "device": _device(how),
             "batch_size": how.method.batch_size,
@@ -119,6 +121,11 @@ def attribute(base: str, tuned: str, root: Path, how: Attributing | None = None)
         metrics=metrics_of(tables),
         notes=(*notes_of(tables, len(rows), how.method), *_member_notes(members)),
     )
+
+
+def page_folder(record: Path) -> Path:
+    """Where the page and `top100.json` of an attribution record are written, absolute."""
+    return (record.parent / "pages" / record.name).resolve()
 
 
 def find_finetune(model: str, checkpoint: str, root: Path) -> Path:
