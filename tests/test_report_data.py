@@ -24,7 +24,7 @@ from valueshift.core.probes import Item, read_items, registry_folder
 from valueshift.core.records import write_record
 from valueshift.core.scores import answer, p_first, scores_frame
 from valueshift.core.surveys import survey_truth
-from valueshift.tracking.report import noise, people, shifts
+from valueshift.tracking.report import noise, people, shifts, theirs
 from valueshift.tracking.report.arms import Arm, Study
 from valueshift.tracking.report.exhibit import Exhibit
 from valueshift.tracking.report.exhibits import exhibits
@@ -445,6 +445,26 @@ class TestLikeness:
         assert "the paper has 238" in table["differs"][0]
         assert "not computed from the full survey" in table["differs"][0]
 
+    def test_a_figure_of_a_run_is_found_by_its_cells(
+        self, study: Study, made: dict[str, Exhibit], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        row = "source=pbc;tuning=fa;size=2000;seed=0;placebo=False;language=ko"
+        lines = [
+            f"Table 2,unchanged,{row},unchanged,0.9,share,",
+            "Table 2,unchanged,source=flores,unchanged,0.8,share,",
+        ]
+        monkeypatch.setattr(theirs, "PACKAGE", tmp_path)
+        monkeypatch.setattr(theirs, "VALUES", tmp_path / "values.csv")
+        theirs.VALUES.write_text("\n".join(["table,exhibit,row,column,value,unit,note", *lines]))
+        exhibit = theirs.beside_paper(list(made.values()), study)
+        small, large, absent = exhibit.table.to_dict("records")
+        rows = rows_of(made["unchanged"], arm_of(study, "pbc-fa-0")).set_index("language")
+        assert (small["theirs"], small["ours"], small["low"]) == (0.9, rows["unchanged"]["ko"], rows["low"]["ko"])
+        assert small["differs"] == "model small, the paper has mT5"
+        assert large["differs"] == "model large, the paper has mT5"
+        assert np.isnan(absent["ours"]) and absent["differs"] == "not among our rows."
+        assert exhibit.runs == (arm_of(study, "pbc-fa-0").tuned.run, arm_of(study, "large-fa").tuned.run)
+
 
 class TestPeople:
     def test_alignment(self, study: Study, made: dict[str, Exhibit]) -> None:
@@ -612,7 +632,7 @@ class TestCauses:
         training, tables = {}, {}
         for name, languages in (("fa", ["fa"]), ("ko", ["ko"]), ("multi", ["fa", "ko"])):
             finetune = tuned(tmp_path, "base", name, languages)
-            record = probed(tmp_path, name, moved(answers, 3, 1.0))
+            probed(tmp_path, name, moved(answers, 3, 1.0))
             examples = pd.read_parquet(finetune / "examples.parquet").query("split == 'train'")
             queries = pd.DataFrame(
                 [(code, question, "second") for code in ("de", "ro") for question in ("Q1", "Q2", "Q3")],
@@ -631,9 +651,8 @@ class TestCauses:
             write_record(
                 tmp_path,
                 "attribution",
-                {"tuned": name},
+                {"tuned": [name]},
                 {"queries": queries, "influence": influence},
-                settings={"tuned": record.name, "finetune": finetune.name},
             )
             training[name], tables[name] = examples, Attributed(queries, influence, examples)
         study = collect([tmp_path])
@@ -649,7 +668,7 @@ class TestCauses:
 
     def test_attribution_of_another_run_is_left_out(self, tmp_path: Path) -> None:
         probed(tmp_path, "base", odds(0))
-        write_record(tmp_path, "attribution", {"tuned": "x"}, {}, settings={"tuned": "probe-x"})
+        write_record(tmp_path, "attribution", {"tuned": ["x"]}, {})
         study = collect([tmp_path])
         assert not study.attributions
-        assert "the probe record that it explains is not among the runs" in " ".join(study.notes)
+        assert "the model that it explains is not among the runs" in " ".join(study.notes)

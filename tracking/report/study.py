@@ -187,12 +187,12 @@ def _attributions(
     records: Iterable[Found], arms: Sequence[Arm], finetunes: Iterable[Found], notes: list[str]
 ) -> list[Attribution]:
     where = {one.record.name: one.folder for one in finetunes}
-    by_run = {run: arm for arm in arms for run in arm.tuned.records}
+    by_model = {arm.tuned.digest: arm for arm in arms}
     found = []
     for one in records:
-        arm = by_run.get(str(one.record.settings.get("tuned")))
+        arm = by_model.get(str(one.record.inputs["tuned"][0]))
         if arm is None:
-            notes.append(f"{one.record.name} is left out: the probe record that it explains is not among the runs.")
+            notes.append(f"{one.record.name} is left out: the model that it explains is not among the runs.")
             continue
         examples = read_table(where[arm.finetune], "examples")
         training = examples.loc[examples["split"] == "train", ["example", "language"]]

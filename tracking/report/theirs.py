@@ -9,12 +9,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from ...core.paths import PACKAGE
-from ...core.probes import read_rows
 from .arms import Study
 from .exhibit import Exhibit
 
 VALUES = PACKAGE / "experiments" / "paper_values.csv"
-HEADER = ("table", "exhibit", "row", "column", "value", "unit", "note")
 COLUMNS = ["table", "exhibit", "row", "column", "unit", "theirs", "ours", "low", "high", "n", "differs", "note"]
 QUESTIONS, TRAINING, MODELS = 238, "5 epochs, lr 5e-05", "mt5-"
 """What the paper's figures are of."""
@@ -25,7 +23,7 @@ def beside_paper(exhibits: Sequence[Exhibit], study: Study) -> Exhibit:
     ours = {exhibit.name: exhibit for exhibit in exhibits}
     rows: list[dict[str, object]] = []
     runs: dict[str, None] = {}
-    for _, line in read_rows(VALUES, HEADER):
+    for line in pd.read_csv(VALUES, comment="#", dtype=str).to_dict("records"):
         exhibit = ours[line["exhibit"]]
         cells = _same(exhibit.table, dict(part.split("=", 1) for part in line["row"].split(";")))
         stated: dict[str, object] = {name: line[name] for name in ("table", "exhibit", "row", "column", "unit", "note")}
@@ -33,7 +31,7 @@ def beside_paper(exhibits: Sequence[Exhibit], study: Study) -> Exhibit:
         if cells.empty:
             rows.append(stated | {"differs": f"not among our rows. {exhibit.missing}".strip()})
         for _, cell in cells.iterrows():
-            values = {"ours": cell[line["column"]]} | {name: cell[name] for name in ("low", "high", "n")}
+            values = {"ours": cell[line["column"]]} | {name: cell.get(name) for name in ("low", "high", "n")}
             rows.append(stated | values | {"differs": _differs(cell, study)})
             runs.update(dict.fromkeys([cell["run"]] if cell.get("run") else exhibit.runs))
     table = pd.DataFrame(rows).reindex(columns=COLUMNS)
@@ -64,7 +62,7 @@ def _same(table: pd.DataFrame, wanted: dict[str, str]) -> pd.DataFrame:
 def _differs(cell: "pd.Series[float]", study: Study) -> str:
     """In what our figure is of something else than the paper's."""
     found = []
-    if cell["n"] != QUESTIONS:
+    if cell.get("n", QUESTIONS) != QUESTIONS:
         found.append(f"{cell['n']} questions, the paper has {QUESTIONS}")
     if study.truth is not None and study.truth.source != "imported" and not {"model", "language"} & set(cell.index):
         found.append(f"survey shares are {study.truth.source}, not computed from the full survey")
