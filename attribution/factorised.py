@@ -33,8 +33,12 @@ K = 64
 """Dimensions of a side where the budget allows them."""
 BUDGET = 163_840
 """Numbers in a vector (0.66 MB in float32; 10,000 sentences 6.6 GB) that k is chosen by: 64 for the toy, 32 for mT5-small."""
+_TOKENS = {"cpu": 1 << 11, "accelerator": 1 << 15}
+"""Padded input tokens of a pass; their activations in mT5-small take about 1 GB on a processor."""
 _LOGITS = 1 << 25
 """Elements of logits that are held at a time: 128 MB in float32."""
+_ROWS = 1 << 10
+"""Rows of the head that a processor multiplies at a time: they stay in its cache, which takes a fifth off the whole product."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,13 @@ class FactorisedFeatures:
         return sum(block.dimension for block in self.blocks.values())
 
     def features(self, items: Sequence[Item]) -> tuple[Floats, Floats]:
-        """As `features.FeatureBackend.features`."""
+        """As `features.FeatureBackend.features`; items are split into passes of so many tokens that memory suffices."""
+        passes = [self._one_pass(part) for part in _by_tokens(items, _TOKENS[_kind(self.embedding)])]
+        values, wrong = (torch.cat(parts).float().cpu().numpy() for parts in zip(*passes, strict=True))
+        return finite(values, items), wrong
+
+    def _one_pass(self, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
+        """Features and Q of some items by one forward and one backward."""
         batch = batched(items, self.model)
         found: dict[int, Tensor] = {}
         with frozen(self.model), torch.enable_grad(), self._watched(found) as states:
@@ -106,7 +116,7 @@ class FactorisedFeatures:
             torch.autograd.backward(counted, gradient)
         vectors = torch.cat([self._part(key, found, len(batch.items)) for key in self.blocks], dim=1)
         summed = vectors.new_zeros(len(items), self.dimension).index_add_(0, batch.items, vectors)
-        return finite(summed.float().cpu().numpy(), items), mean_by_item(wrong.float(), batch, len(items)).cpu().numpy()
+        return summed, mean_by_item(wrong.float(), batch, len(items))
 
     def _part(self, key: int, found: dict[int, Tensor], rows: int) -> Tensor:
         block = self.blocks[key]
@@ -172,14 +182,15 @@ class FactorisedFeatures:
         step = max(1, _LOGITS // len(matrix))
         for start in range(0, len(states), step):
             at = slice(start, start + step)
-            logits = nn.functional.linear(states[at], matrix).to(precision)
-            label = labels[at, None]
+            logits, label = _logits(states[at], matrix).to(precision), labels[at, None]
             right = logits.gather(1, label)
             logits.scatter_(1, label, -torch.inf)
-            others = logits.logsumexp(1, keepdim=True)
-            wrong[at] = torch.sigmoid(others - right)[:, 0]
-            scale = weights[at].to(precision) * (1.0 if self.output == "margin" else wrong[at])
-            by_logit = logits.sub_(others).exp_().mul_(-scale[:, None]).scatter_(1, label, scale[:, None])
+            highest = logits.amax(1, keepdim=True)
+            others = logits.sub_(highest).exp_()  # in place from here on: these are 1 MB a position
+            total = others.sum(1, keepdim=True)
+            wrong[at] = torch.sigmoid(highest + total.log() - right)[:, 0]
+            scale = weights[at, None] * (1.0 if self.output == "margin" else wrong[at, None])
+            by_logit = others.mul_(-scale / total).scatter_(1, label, scale.to(precision))
             gradient[at] = by_logit.to(matrix.dtype) @ matrix
             if block is not None:
                 outer = (by_logit @ block.rows)[:, :, None] * (states[at].to(precision) @ block.columns)[:, None, :]
@@ -210,6 +221,32 @@ def _affordable(shapes: Sequence[torch.Size]) -> int:
         if sum(min(k, rows) * min(k, columns) for rows, columns in shapes) <= BUDGET:
             return k
     return 8
+
+
+def _kind(tensor: Tensor) -> str:
+    return "cpu" if tensor.device.type == "cpu" else "accelerator"
+
+
+def _by_tokens(items: Sequence[Item], most: int) -> Iterator[list[Item]]:
+    """Consecutive items whose padded inputs have so many tokens at most together, at least one item at a time."""
+    part: list[Item] = []
+    for item in items:
+        rows = [row for one in (*part, item) for row in one.rows]
+        if part and len(rows) * max(len(row.encoder) for row in rows) > most:
+            yield part
+            part = []
+        part.append(item)
+    yield part
+
+
+def _logits(states: Tensor, matrix: Tensor) -> Tensor:
+    """Product of states with a head's rows, shape (positions, rows)."""
+    if _kind(matrix) != "cpu":
+        return nn.functional.linear(states, matrix)
+    logits = states.new_empty(len(states), len(matrix))
+    for start in range(0, len(matrix), _ROWS):
+        torch.mm(states, matrix[start : start + _ROWS].T, out=logits[:, start : start + _ROWS])
+    return logits
 
 
 def _precision(matrix: Tensor) -> torch.dtype:
