@@ -456,11 +456,13 @@ def test_printed_values_that_are_no_fractions(value: object, text: str) -> None:
 
 
 def test_inlined_figures_share_no_ids() -> None:
-    drawn = '<g id="a"/><use xlink:href="#a" fill="url(#a)" style="fill: #1b1b1d"/></svg>'
+    drawn = '<!-- .825 --><g id="a"/><text x="1.23456" transform="rotate(-0 1 1)">0.825 id="#1B1B1D"</text>'
+    drawn += '<use xlink:href="#a" fill="url(#a)" style="fill: #1b1b1d"/></svg>'
     svg = f'<?xml?><svg width="504pt" height="1pt" viewBox="0 0 504 1">{drawn}'
     text = str(inlined(svg, "one", 'A "title"'))
     assert text.count('id="one-a"') == text.count('"#one-a"') == text.count("url(#one-a)") == 1
     assert 'aria-label="A &#34;title&#34;"' in text
+    assert '<text x="1.23">0.825 id="#1B1B1D"</text>' in text
     assert "currentColor" in text
     assert "--width: 672px" in text
 
@@ -475,6 +477,7 @@ def test_published_runs_are_known_by_their_mlflow_id(runs: Path, tmp_path: Path)
     assert (first.run_id, first.href, second.run_id) == (sent.run_id, "", "")
 
 
+@pytest.mark.slow
 def test_the_page_of_hundreds_of_runs_stays_small(study: Study, runs: Path, tmp_path: Path) -> None:
     """Tables and figures of 200 runs in 13 languages and countries, and the records of both sides of each."""
     generator = np.random.default_rng(0)

@@ -29,8 +29,6 @@ OPEN_ROWS = 20
 """Longer tables are folded."""
 _LIBRARIES = ("matplotlib", "numpy", "pandas", "scipy", "scikit-learn")
 _KINDS = {"svg": "SVG", "png": "PNG", "csv": "CSV", "parquet": "Parquet", "tex": "LaTeX"}
-_SPARE = {r"<!--.*?-->": "", r' transform="rotate\(-0 [^"]*"': "", r"(\d\.\d\d)\d+": r"\1", r"\s*\n\s*": " "}
-"""What a figure inside the page can do without: half of its bytes."""
 _ONCE = (
     "model",
     "source",
@@ -139,7 +137,8 @@ def _exhibit(exhibit: Exhibit, drawings: Sequence[str], known: set[str]) -> dict
         "paper": exhibit.paper,
         "caption": exhibit.caption,
         "missing": exhibit.missing,
-        "runs": exhibit.runs,
+        "runs": [name for name in exhibit.runs if name in known],
+        "named": "run" in table,
         "figures": [
             {"svg": inlined(svg, f"{exhibit.name}{place}", exhibit.title)}
             for place, svg in zip(places, drawings, strict=False)
@@ -189,12 +188,16 @@ def inlined(svg: str, name: str, title: str) -> Markup:
     head, _, rest = body.partition(">")
     width = float(re.search(r'width="([\d.]+)pt"', head)[1])  # type: ignore[index]
     box = re.search(r'viewBox="[^"]*"', head)[0]  # type: ignore[index]
-    for spare, short in _SPARE.items():
-        rest = re.sub(spare, short, rest)
-    rest = re.sub(r'\bid="', f'id="{name}-', rest)
-    rest = re.sub(r'(xlink:href="|url\()#', rf"\g<1>#{name}-", rest)
-    for colour, of_page in {INK: "currentColor", RULE: "var(--rule)", COLOURS[0]: "var(--first)"}.items():
-        rest = re.sub(colour, of_page, rest, flags=re.IGNORECASE)
+
+    def of_page(tag: re.Match[str]) -> str:
+        text = re.sub(r' transform="rotate\(-0 [^"]*"', "", tag[0])  # a turn by nothing
+        text = re.sub(r"(\d\.\d\d)\d+", r"\1", text)  # thousandths of a point
+        text = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>{name}-", text)
+        for colour, ours in {INK: "currentColor", RULE: "var(--rule)", COLOURS[0]: "var(--first)"}.items():
+            text = re.sub(colour, ours, text, flags=re.IGNORECASE)
+        return text
+
+    rest = re.sub(r"<[^>]*>", of_page, re.sub(r"<!--.*?-->|\s*\n\s*", " ", rest, flags=re.DOTALL))
     opening = Markup(
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" '
         'aria-label="{}" style="--width: {:.0f}px" '
