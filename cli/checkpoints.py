@@ -40,6 +40,7 @@ def finetune(
     lora: Annotated[bool, typer.Option("--lora", help="Train an adapter.")] = False,
     merge: Annotated[bool, typer.Option("--merge", help="Also write the model with its adapter merged.")] = False,
     keep_every: Annotated[int | None, typer.Option(help="Keep the model every so many steps.")] = None,
+    save_every: Annotated[int, typer.Option(help="Steps between checkpoints that a stopped run goes on from.")] = 500,
     output: Output = None,
 ) -> None:
     """Fine-tune a model by span corruption, as the paper does; a run that was stopped goes on."""
@@ -50,7 +51,7 @@ def finetune(
 
     root = runs_root(output)
     codes = [code.strip() for code in languages.split(",") if code.strip()]
-    how = Training(epochs, learning_rate, batch_size, accumulate, seed, lora, keep_every=keep_every)
+    how = Training(epochs, learning_rate, batch_size, accumulate, seed, lora, save_every, keep_every)
     folder = run_finetune(model, corpus, codes, size, how, placebo=placebo, merge=merge, root=root)
     if not processes().is_main_process:
         return

@@ -16,11 +16,7 @@ def write_checkpoint(model: Any, tokenizer: Any, folder: Path, card: str) -> Non
         ValueshiftError: the folder cannot be written; nothing is left behind.
     """
     with whole_folder(folder) as temporary:
-        if hasattr(model, "peft_config"):
-            model.save_pretrained(temporary)  # without config.json: transformers then loads the base that it names
-            tokenizer.save_pretrained(temporary)
-        else:
-            save_model(model, tokenizer, temporary)
+        save_model(model, tokenizer, temporary)
         (temporary / "README.md").write_text(card, encoding="utf-8")
 
 

@@ -46,7 +46,8 @@ def finetune(
     models, `<digest>-step<n>`. A run that is stopped leaves `<digest>.training`, from which the same call goes on.
 
     The record's tables: `examples` (example, language, split, order: the place in the selection; the Trainer shuffles by
-    seed) and `losses` (step, epoch, split, loss). Its settings name the checkpoint by path from `root` and by digest.
+    seed) and `losses` (step, epoch, split, loss). Its settings name the checkpoint by path from `root` and by digest, and the
+    intermediate models (step -> path from `root`).
 
     Args:
         model: path or hub name of an encoder-decoder model.
@@ -77,11 +78,18 @@ def finetune(
     final = root / "checkpoints" / digest(inputs)
     record = record_folder(root, "finetune", inputs)
     with _first_process_locks(final):
-        wanted = [record / "record.json", final] + ([_beside(final, "-merged")] if merge else [])
-        if not all(path.exists() for path in wanted):
+        if not _is_done(record, final, how, merge):
             _run(name, rows, inputs, how, final, merge, settings={"model": model, "corpus": corpus}, root=root)
         processes().wait_for_everyone()
     return record
+
+
+def _is_done(record: Path, final: Path, how: Training, merge: bool) -> bool:
+    """Whether all that is asked for is there."""
+    wanted = [record / "record.json", final] + ([_beside(final, "-merged")] if merge else [])
+    if not all(path.exists() for path in wanted):
+        return False
+    return how.keep_every in (None, read_record(record).settings["keep_every"])
 
 
 def _run(
@@ -114,6 +122,7 @@ def _run(
     if not first:
         return
     metrics = _metrics(losses, rows)
+    kept = range(how.keep_every, int(metrics["steps"]) + 1, how.keep_every) if how.keep_every else ()
     measured = {name: metrics[f"loss/{name}"] for name in ("train", "dev_before", "dev")}
     write_checkpoint(trained, tokenizer, final, model_card(base, inputs, measured, "The model after the last step."))
     if merge:
@@ -137,6 +146,7 @@ def _run(
             "device": str(trained.device),
             "save_every": how.save_every,
             "keep_every": how.keep_every,
+            "intermediate": {str(step): str(_beside(final, f"-step{step}").relative_to(root)) for step in kept},
         },
         metrics=metrics,
         notes=tuple(notes),

@@ -32,7 +32,8 @@ def only_used_rows(model: Any, ids: Tensor) -> Iterator[Callable[[], AbstractCon
     if not (is_untied(model) and full.weight.requires_grad):
         yield nullcontext
         return
-    few = _Few(full.weight.data, ids := ids.unique())
+    ids = torch.unique(ids)
+    few = _Few(full.weight.data, ids)
     rows = full.weight.data
 
     @contextmanager

@@ -66,7 +66,6 @@ def merged(model: Any, folder: str) -> Any:
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueshiftError(f"cannot load the adapter {folder} over {model.name_or_path}: {reason}") from error
-    whole.config.name_or_path = (
-        folder  # the name of the whole: an adapter that is trained over it states it as its base
-    )
+    # An adapter that is trained over the whole names it as its base.
+    whole.name_or_path = whole.config.name_or_path = folder
     return whole

@@ -24,7 +24,7 @@ from transformers import (
 
 from ..core.errors import ValueshiftError
 from ..core.files import whole_folder
-from .adapters import base_of, merged
+from .adapters import base_of, is_checkpoint, merged
 from .patches import is_untied, keep_untied_head
 
 
@@ -169,19 +169,19 @@ def _from_pretrained(auto: Any, name: str, config: Any, options: dict[str, Any])
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     """Save a model as safetensors with its tokenizer, so that both major versions of transformers read the same weights.
 
-    The folder is written whole or not at all; an older checkpoint there is replaced.
+    Of a model with a peft adapter the adapter alone is saved, without config.json: transformers, too, then loads its base. The
+    folder is written whole or not at all; an older checkpoint there is replaced.
 
     Raises:
         ValueshiftError: the folder holds something else, or cannot be written.
     """
-    if folder.exists() and not (folder / "config.json").is_file() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not is_checkpoint(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueshiftError(f"{folder} exists and is no checkpoint; choose another folder or remove it")
     keep_untied_head(model)
     with whole_folder(folder) as temporary:
         model.save_pretrained(temporary, safe_serialization=True)
         tokenizer.save_pretrained(temporary)
-        if is_untied(model):
-            config = temporary / "config.json"
+        if is_untied(model) and (config := temporary / "config.json").is_file():
             _write(config, {**_read(config), "tie_word_embeddings": False})
         _readable_by_4(temporary / "tokenizer_config.json")
         for file in temporary.iterdir():
