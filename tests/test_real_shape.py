@@ -4,19 +4,26 @@ The weights are random: this proves plumbing and numerics, and says nothing abou
 """
 
 import json
+import math
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
+from safetensors import safe_open
 from valueshift.core.probes import probe_set
-from valueshift.core.records import find_records, read_table
+from valueshift.core.records import find_records, read_record, read_table
 from valueshift.core.sentinels import resolve_sentinels
+from valueshift.finetune.finetuning import finetune
+from valueshift.finetune.training import Training
 from valueshift.harness_ext.formats import encoder_decoder_ids
 from valueshift.harness_ext.models import load_model, load_tokenizer
+from valueshift.harness_ext.probing import Asking, ask
 
 pytestmark = [pytest.mark.real_shape, pytest.mark.xdist_group("real_shape")]
 
@@ -91,3 +98,34 @@ def test_lm_eval_equals_direct_computation(mt5_small: Path, tmp_path: Path) -> N
                     ).logits[0]
                 expected = sum(logits[i].log_softmax(-1)[token].item() for i, token in enumerate(target))
                 assert scores.loc[(language, probe.question), found] == pytest.approx(expected, abs=1e-4)
+
+
+def test_some_steps_of_training_are_saved_and_probed(mt5_small: Path, tmp_path: Path) -> None:
+    probes = probe_set("wvs").probes("de")
+    verses = [(str(i), "de", " ".join(p.filled("first") for p in probes[3 * i : 3 * i + 3])) for i in range(30)]
+    pd.DataFrame(verses, columns=["id", "language", "text"]).to_parquet(tmp_path / "verses.parquet")
+    how = Training(epochs=1, learning_rate=1e-3)
+    folder = finetune(str(mt5_small), str(tmp_path / "verses.parquet"), ["de"], 30, how, root=tmp_path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 10 * 2**20  # kB
+
+    record = read_record(folder)
+    assert record.metrics["steps"] == 3
+    assert record.metrics["loss/dev"] < record.metrics["loss/dev_before"] - 0.1
+    tuned = tmp_path / record.settings["checkpoint"]
+    with (
+        safe_open(mt5_small / "model.safetensors", "pt") as before,
+        safe_open(tuned / "model.safetensors", "pt") as after,
+    ):
+        assert set(before.keys()) == set(after.keys())
+        head, embedding = after.get_tensor("lm_head.weight"), after.get_tensor("shared.weight")
+        assert head.shape == embedding.shape == (ROWS, 512)
+        assert not (head == embedding).all(1).any()
+        moved = (embedding != before.get_tensor("shared.weight")).any(1)
+    used = {token for ids in load_tokenizer(str(mt5_small))([text for *_, text in verses]).input_ids for token in ids}
+    assert 100 < moved.sum() <= len(used) + SENTINELS + 1
+
+    scores, base = (
+        ask(str(name), probe_set("wvs"), ["de"], tmp_path, Asking(limit=3)).scores for name in (tuned, mt5_small)
+    )
+    assert scores["p_first"].map(math.isfinite).all() and len(scores) == 3
+    assert (scores["logprob_first"] - base["logprob_first"]).abs().min() > 0.1
