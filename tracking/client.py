@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from ..core.errors import ValueshiftError
 from ..core.records import locked
-from .views import VIEWS
+from .views import LAYOUT, VIEWS
 
 GREETING_SECONDS = 5
 """How long a server may take to answer the first call."""
@@ -160,7 +160,7 @@ def experiment_id(client: MlflowClient, name: str) -> str:
         database = sqlite_file(client.tracking_uri)
         artifacts = (database.parent / "mlartifacts").as_uri() if database else None
         try:
-            return str(client.create_experiment(name, artifact_location=artifacts, tags=views))
+            return str(client.create_experiment(name, artifact_location=artifacts, tags=views | LAYOUT))
         except MlflowException as error:
             if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
                 raise

@@ -9,6 +9,7 @@ import getpass
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import mlflow
@@ -48,7 +49,7 @@ class _Item:
     record: RunRecord
     root: Path
 
-    @property
+    @cached_property
     def made(self) -> RunRecord | None:
         """The finetune record of its model, where there is one."""
         return made_by(self.record, self.root)

@@ -6,16 +6,17 @@ are linked by tags, so that `tags."valueshift.base" = "<digest>"` finds every co
 - **Run name**: models, kind, corpus and languages, `mt5-small probe de fa`, `moved ← base comparison`; what differs
   comes first, since MLflow's columns are narrow. Start and end are the record's `created`.
 - **Tags**: `valueshift.` + `kind`, `digest`, `record` (folder name), `content` (see `content_key`), `status`
-  (`publishing`, then `complete`: read only complete runs), the model digests under `model`, `base`, `tuned`, and under
-  `finetune` the digest of the finetune record that made the model.
+  (`publishing`, then `complete`: read only complete runs), the model digests under `model`, `base`, `tuned`, under
+  `finetune` the digest of the finetune record that made the model, and under `runs.base` and `runs.tuned` those of the
+  probe records that are compared.
   `mlflow.note.content`, the description, holds the record's notes.
-- **Params**: `inputs` and `settings`, nested keys joined by dots, lists by commas: `model` as given and `model.digest`,
-  `probe_set`, `languages`, `probes` = digest of all probe files, `format`, `dtype`, `seed`; `version.<library>`; of a model
-  that was fine-tuned here `tuned_on.languages`, `.corpus`, `.size`, `.seed`, `.placebo`, by which runs can be grouped.
-  A value over 500 characters is not cut: the param says so and the whole is in `record.json`.
-- **Metrics**: `<family>/<member>`, at most 60 a run; the families are in `FAMILIES`. Records hold fractions; MLflow,
-  whose charts show two decimals, gets percentages with one decimal. The mean or total of a family is in the first
-  section, `0_overview/<family>`. Metrics of other names are passed on unchanged.
+- **Params**: `inputs` and `settings`, nested keys joined by dots, lists by commas: `model` as given, `probe_set`,
+  `languages`, `probes` = digest of all probe files, `format`, `dtype`, `seed`; `version.<library>`; of a model that was
+  fine-tuned here `tuned_on.languages`, `.corpus`, `.size`, `.seed`, `.placebo`, by which runs can be grouped. What is a tag
+  is no param. A value over 500 characters is not cut: the param says so and the whole is in `record.json`.
+- **Metrics**: `<family>/<member>`, at most 60 a run; the families are in `FAMILIES`. Records hold fractions; MLflow, whose
+  charts show two decimals, gets percentages with one decimal, and correlations with three. The mean or total of a family
+  is in the first section, `0_overview/<family>`. Metrics of other names are passed on unchanged.
   The losses of a finetune run are `curve/<split>`, step by step.
 - **Inputs**: the probe set (context `probes`), the survey (`survey`) and the corpus (`training`) as datasets by name and
   digest; each checkpoint as an external model by path and digest, never uploaded. A finetune run's checkpoint is its output.
@@ -56,8 +57,8 @@ class Family(NamedTuple):
     """Metrics that share the part of their name before the slash."""
 
     meaning: str
-    unit: Literal["fraction", "plain"]
-    """A fraction of the record is a percentage with one decimal in MLflow."""
+    unit: Literal["fraction", "correlation", "plain"]
+    """A fraction of the record is a percentage with one decimal in MLflow, a correlation or cosine has three decimals."""
     overview: Literal["mean", "sum"] | None
     """How the members are summed up in the overview."""
 
@@ -69,9 +70,11 @@ FAMILIES: dict[str, Family] = {
     "kept": Family("share of common questions with the same answer, per language [5.2.1]", "fraction", "mean"),
     "kept_cat": Family("the same per category", "fraction", None),
     "readings_agree": Family("share of questions on which all readings give one answer", "fraction", "mean"),
-    "rho": Family("Spearman correlation with a country, `rho/<language>.<ISO3>` [5.1]", "plain", "mean"),
-    "rho_change": Family("its change by fine-tuning [Table 3]", "plain", "mean"),
-    "dissimilarity": Family("mean dissimilarity of languages [5.2.1, 6]", "plain", None),
+    "rho": Family("Spearman correlation with a country, `rho/<language>.<ISO3>` [5.1]", "correlation", "mean"),
+    "rho_change": Family("its change by fine-tuning [Table 3]", "correlation", "mean"),
+    "dissimilarity": Family("mean dissimilarity of languages [5.2.1, 6]", "correlation", None),
+    "similarity": Family("correlation of two similarity structures [Fig. 5, 12]", "correlation", None),
+    "parallelism": Family("mean cosine between the changes of languages [Fig. 4, 11]", "correlation", None),
 }
 
 
@@ -105,9 +108,9 @@ def _shown(name: str, value: float) -> float:
     family = _family(name)
     if family is None or family.unit == "plain":
         return value
-    if not -1 <= value <= 1:
+    if family.unit == "fraction" and not -1 <= value <= 1:
         raise ValueshiftError(f"metric {name} is {value:g}, but fractions and their changes lie between -1 and 1")
-    return round(100 * value, 1)
+    return round(100 * value, 1) if family.unit == "fraction" else round(value, 3)
 
 
 def _overview(metrics: Mapping[str, float]) -> Iterator[tuple[str, float]]:
@@ -154,9 +157,8 @@ def params(record: RunRecord, made: RunRecord | None = None) -> dict[str, str]:
     inputs = dict(record.inputs)
     if isinstance(probes := inputs.get("probes"), Mapping):
         inputs = {"languages": list(probes), **inputs, "probes": digest(probes)}
-    for key in MODELS:
-        if isinstance(inputs.get(key), (str, list)):
-            inputs[key] = {"digest": _digests(inputs[key])}
+    for key in (*MODELS, *(["runs"] if _compared(record) else [])):
+        inputs.pop(key, None)  # digests, which are tags
     pairs = list(_flat(inputs))
     taken = {name for name, _ in pairs}
     pairs += [(f"setting.{name}" if name in taken else name, value) for name, value in _flat(record.settings)]
@@ -168,6 +170,12 @@ def params(record: RunRecord, made: RunRecord | None = None) -> dict[str, str]:
         for name, value in pairs
         if value
     )
+
+
+def _compared(record: RunRecord) -> Mapping[str, str]:
+    """Digests of the probe records that a comparison is of."""
+    runs = record.inputs.get("runs")
+    return runs if isinstance(runs, Mapping) else {}
 
 
 def _digests(value: Any) -> list[str]:
@@ -201,6 +209,7 @@ def models(record: RunRecord) -> list[tuple[str, str]]:
 def tags(record: RunRecord, made: RunRecord | None = None) -> dict[str, str]:
     """The tags that describe and link a run; `content` and `status` are the publisher's."""
     linked = {f"valueshift.{key}": " ".join(_digests(record.inputs.get(key))) for key in MODELS}
+    linked |= {f"valueshift.runs.{side}": digest for side, digest in _compared(record).items()}
     linked[FINETUNE] = made.digest if made else ""
     return {KIND: record.kind, DIGEST: record.digest, RECORD: record.name} | {
         key: value for key, value in linked.items() if value
@@ -218,10 +227,12 @@ def run_name(record: RunRecord, made: RunRecord | None = None) -> str:
         # Its checkpoint is named by a digest, which says nothing.
         models_of["tuned" if models_of["tuned"] else "model"] = [label(made)]
     named = [models_of[key] for key in ("tuned", "model", "base")]
-    subject = " ← ".join(few(names, "models") for names in named if names) or record.digest
+    subject = " ← ".join(few(names, "models") for names in named if names)
+    if record.kind == "report" and isinstance(runs := record.inputs.get("runs"), list):
+        return f"report of {len(runs)} runs"
     asked = few(params(record).get("languages", "").split(", "), "languages")
     about = label(record) if record.kind == "finetune" else asked
-    return " ".join(word for word in (subject, record.kind, about) if word)
+    return " ".join(word for word in (subject or record.digest, record.kind, about) if word)
 
 
 def milliseconds(record: RunRecord) -> int:

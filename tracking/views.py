@@ -11,7 +11,10 @@ from typing import Any
 from ..core.languages import LANGUAGES, TEST_LANGUAGES
 from .schema import FAMILIES, KIND, OVERVIEW
 
+LAYOUT = {"mlflow.experimentKind": "custom_model_development"}
+"""Tag of an experiment whose pages are laid out for training runs, not for generative AI."""
 _TAG = "mlflow.sharedViewState."
+_COMPARISONS = f"tags.`{KIND}` = 'comparison'"
 _TUNED_ON = tuple(f"params.`tuned_on.{name}`" for name in ("languages", "corpus", "size", "seed", "placebo"))
 
 
@@ -21,8 +24,8 @@ class View:
 
     key: str
     title: str
-    kind: str | None = None
-    """Only runs of this kind."""
+    shown: str | None = None
+    """Search filter; all runs where None."""
     columns: tuple[str, ...] = ()
     grouped_by: tuple[str, ...] = ()
     """Params whose groups are averaged."""
@@ -30,8 +33,8 @@ class View:
     def tag(self) -> tuple[str, str]:
         """Name and value of the experiment's tag."""
         state: dict[str, Any] = {"selectedColumns": list(self.columns)}
-        if self.kind:
-            state["searchFilter"] = f"tags.`{KIND}` = '{self.kind}'"
+        if self.shown:
+            state["searchFilter"] = self.shown
         if self.grouped_by:
             keys = [{"mode": "param", "groupByData": name} for name in self.grouped_by]
             state["groupBy"] = {"aggregateFunction": "average", "groupByKeys": keys}
@@ -54,7 +57,7 @@ VIEWS = (
     View(
         "shifts",
         "shifts by fine-tuning language",
-        "comparison",
+        f"{_COMPARISONS} and params.`tuned_on.placebo` = 'false'",
         (
             *_TUNED_ON,
             *_overview("kept", "shifted"),
@@ -65,7 +68,7 @@ VIEWS = (
     View(
         "alignment",
         "alignment",
-        "comparison",
+        _COMPARISONS,
         (
             *_TUNED_ON,
             *_overview("rho_change", "similarity", "parallelism"),
@@ -75,7 +78,7 @@ VIEWS = (
     View(
         "seeds",
         "seeds",
-        "comparison",
+        _COMPARISONS,
         (*_TUNED_ON, *_overview("kept", "shifted", "rho_change", "similarity", "parallelism")),
         ("tuned_on.languages", "tuned_on.corpus", "tuned_on.size", "tuned_on.placebo"),
     ),
