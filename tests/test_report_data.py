@@ -81,10 +81,25 @@ def probed(
 
 
 def tuned(
-    root: Path, base: str, made: str, languages: Sequence[str] = ("fa",), *, source: str = "pbc", **inputs: Any
+    root: Path,
+    base: str,
+    made: str,
+    languages: Sequence[str] = ("fa",),
+    *,
+    source: str = "pbc",
+    corpus: str = "",
+    **inputs: Any,
 ) -> Path:
     """A finetune record: `base` trained to `made`."""
-    stated = {"size": 2000, "seed": 0, "placebo": False, "lora": None, "epochs": 5, "learning_rate": 5e-5} | inputs
+    stated = {
+        "size": 2000,
+        "seed": 0,
+        "placebo": False,
+        "lora": None,
+        "epochs": 5,
+        "learning_rate": 5e-5,
+        "batch_size": 8,
+    } | inputs
     examples = pd.DataFrame(
         {
             "example": [f"{source}:{code}:{n}" for code in languages for n in range(40)],
@@ -97,7 +112,12 @@ def tuned(
         "finetune",
         {"model": base, "corpus": {"name": source, "digest": "0"}, "languages": list(languages), **stated},
         {"examples": examples},
-        settings={"model": f"models/{base}", "checkpoint": f"checkpoints/{made}", "checkpoint_digest": made},
+        settings={
+            "model": f"models/{base}",
+            "corpus": corpus or source,
+            "checkpoint": f"checkpoints/{made}",
+            "checkpoint_digest": made,
+        },
     )
 
 
@@ -172,6 +192,15 @@ class TestCollect:
         }
         assert arm.runs[0].startswith("probe-") and arm.runs[1].startswith("finetune-")
         assert sum(arm.placebo for arm in study.arms) == 5
+
+    def test_source_and_training_by_name(self, tmp_path: Path) -> None:
+        probed(tmp_path, "base", odds(0))
+        tuned(tmp_path, "base", "a", source="fa", corpus="toy/other/fa.parquet", epochs=1, batch_size=16, lora={"r": 8})
+        tuned(tmp_path, "base", "b", source="news", corpus="texts/news.parquet", learning_rate=0.001)
+        for seed, name in enumerate("ab"):
+            probed(tmp_path, name, odds(seed + 1))
+        named = {arm.tuned.name: (arm.source, arm.training) for arm in collect([tmp_path]).arms}
+        assert named == {"a": ("other", "1 epoch, lr 5e-05, batch 16, LoRA"), "b": ("news", "5 epochs, lr 0.001")}
 
     def test_a_folder_and_its_records_are_the_same(self, root: Path, study: Study) -> None:
         again = collect([*sorted(root.iterdir()), root])
@@ -279,7 +308,7 @@ class TestShifts:
         for name, exhibit in made.items():
             assert exhibit.missing if name in absent else exhibit.caption, name
         assert "run `valueshift attribute" in made["cross_test_overlap"].missing
-        assert "--probe-set wvs_arora" in made["ceiling"].missing
+        assert "--paraphrase" in made["ceiling"].missing
         assert "truth.csv" in made["planted"].missing
 
     def test_estimates_have_interval_and_n(self, made: dict[str, Exhibit]) -> None:

@@ -129,7 +129,7 @@ def ceiling(study: Study) -> Exhibit:
         "Spearman correlation of a model's answers to two wordings of the same questions, the alignment that one "
         "wording can at most be expected to reach, and the share of questions answered alike. Wordings without "
         f"anything in common would give 0, 0 and half. {INTERVAL}",
-        "It needs two wordings: run `valueshift probe MODEL --probe-set wvs_arora` beside `--probe-set wvs`.",
+        "It needs two wordings: run `valueshift probe MODEL --paraphrase`.",
         [
             *("stage", *ARM, "language", "reliability", "low", "high", "ceiling", "ceiling_low", "ceiling_high"),
             *("same", "same_low", "same_high", "n", "dropped", "reason"),

@@ -14,6 +14,7 @@ from ...core.surveys import has_survey_truth, survey_truth
 from .arms import Arm, Attribution, Model, Study
 from .models import Found, common_reading, models_of, without_variants
 
+PAPER_BATCH = 8
 PLANT = ("checkpoint", "language", "question", "p_first")
 
 
@@ -125,7 +126,7 @@ def _arms(records: Iterable[Found], models: Mapping[str, Model], notes: list[str
             arms[tuned.digest] = Arm(
                 base=base,
                 tuned=tuned,
-                source=str(inputs["corpus"]["name"]),
+                source=_source(one),
                 languages=tuple(inputs["languages"]),
                 size=int(inputs["size"]),
                 training=_training(inputs),
@@ -159,10 +160,18 @@ def _made(one: Found) -> str:
     return str(one.record.settings["checkpoint_digest"])
 
 
+def _source(one: Found) -> str:
+    """Name of the corpus; of a file that is named by its language (`corpus/fa.parquet`) the folder's."""
+    given = Path(str(one.record.settings.get("corpus", "")))
+    by_language = given.suffix == ".parquet" and given.stem in one.record.inputs["languages"]
+    return given.parent.name if by_language and given.parent.name else str(one.record.inputs["corpus"]["name"])
+
+
 def _training(inputs: Mapping[str, Any]) -> str:
     """What tells two trainings on the same sentences apart."""
     epochs = f"{inputs['epochs']:g} epoch{'' if inputs['epochs'] == 1 else 's'}"
-    return f"{epochs}, lr {inputs['learning_rate']:g}" + (", LoRA" if inputs.get("lora") else "")
+    batch = "" if inputs["batch_size"] == PAPER_BATCH else f", batch {inputs['batch_size']}"
+    return f"{epochs}, lr {inputs['learning_rate']:g}{batch}" + (", LoRA" if inputs.get("lora") else "")
 
 
 def _reworded(base: Model, tuned: Model) -> list[str]:
