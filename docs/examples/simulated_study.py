@@ -127,6 +127,8 @@ def _finetuned(
             "size": size,
             "epochs": 5,
             "learning_rate": 5e-5,
+            "batch_size": 8,
+            "accumulate": 1,
             "seed": seed,
             "placebo": placebo,
             "lora": None,

@@ -8,9 +8,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ...core.languages import LANGUAGES
-from . import marks
 from .exhibit import Exhibit
-from .marks import names
+from .heat import heat
+from .marks import against, bars, dots, names
+from .plane import arrows, points
 
 GROUP = ("model", "source", "size", "training")
 _WHICH = (*GROUP, "seed")
@@ -44,13 +45,13 @@ def _first_seeds_first(table: pd.DataFrame) -> pd.DataFrame:
 def _agreement(table: pd.DataFrame) -> Figure | None:
     pair = table["first"] + " and " + table["second"]
     panel = names(table, ("stage", "tuning", "source", "size", "training", "seed"), always=("stage",))
-    return marks.dots(table, "agreement", "language", legend=pair, panel=panel, label="same answers")
+    return dots(table, "agreement", "language", legend=pair, panel=panel, label="same answers")
 
 
 def _survey_similarity(table: pd.DataFrame) -> Figure | None:
     turned = table.rename(columns={"first": "second", "second": "first"})
     both = pd.concat([table, turned], ignore_index=True)
-    return marks.heat(
+    return heat(
         both,
         "cosine",
         "first",
@@ -63,11 +64,11 @@ def _survey_similarity(table: pd.DataFrame) -> Figure | None:
 
 
 def _survey_plane(table: pd.DataFrame) -> Figure | None:
-    return marks.points(table, "country")
+    return points(table, "country")
 
 
 def _unchanged(table: pd.DataFrame) -> Figure | None:
-    return marks.dots(table, "unchanged", "language", **_arms(table), label="unchanged answers")
+    return dots(table, "unchanged", "language", **_arms(table), label="unchanged answers")
 
 
 def _spread(table: pd.DataFrame) -> Figure | None:
@@ -76,20 +77,18 @@ def _spread(table: pd.DataFrame) -> Figure | None:
     entry = names(table, ("tuning", "seed"))
     entry = entry.where(entry != "", "mean")
     table = table.assign(low=table["mean"] - table["deviation"], high=table["mean"] + table["deviation"])
-    return marks.dots(
-        table, "mean", "language", legend=entry, panel=panel, label="unchanged, mean ± standard deviation"
-    )
+    return dots(table, "mean", "language", legend=entry, panel=panel, label="unchanged, mean ± standard deviation")
 
 
 def _unchanged_category(table: pd.DataFrame) -> Figure | None:
-    return marks.dots(table, "unchanged", "category_name", **_arms(table), label="unchanged answers")
+    return dots(table, "unchanged", "category_name", **_arms(table), label="unchanged answers")
 
 
 def _category_consistency(table: pd.DataFrame) -> Figure | None:
     entry = "averaged " + table["averaging"] + " correlating"
     panel = table["first"] + " and " + table["second"]
     panel += names(table, ("model", "size", "training")).map(lambda name: f", {name}" if name else "")
-    return marks.dots(
+    return dots(
         table,
         "pearson",
         "category_name",
@@ -102,11 +101,11 @@ def _category_consistency(table: pd.DataFrame) -> Figure | None:
 
 def _unique_shifts(table: pd.DataFrame) -> Figure | None:
     table = table.assign(placebo=False)
-    return marks.dots(table, "unique", "language", **_groups(table), label="shifts under one fine-tuning language only")
+    return dots(table, "unique", "language", **_groups(table), label="shifts under one fine-tuning language only")
 
 
 def _sizes(table: pd.DataFrame) -> Figure | None:
-    return marks.dots(
+    return dots(
         table,
         "difference",
         "language",
@@ -124,17 +123,17 @@ def _size_pair(table: pd.DataFrame) -> "pd.Series[str]":
 
 
 def _direction(table: pd.DataFrame) -> Figure | None:
-    return marks.arrows(table, panel=names(table, ("tuning", *_WHICH), always=("tuning",)))
+    return arrows(table, panel=names(table, ("tuning", *_WHICH), always=("tuning",)))
 
 
 def _parallelism(table: pd.DataFrame) -> Figure | None:
     label = "mean cosine between the changes of two languages"
-    return marks.dots(table, "cosine", "tuning", **_groups(table), label=label, reference=0)
+    return dots(table, "cosine", "tuning", **_groups(table), label=label, reference=0)
 
 
 def _alignment(table: pd.DataFrame) -> Figure | None:
     table = _first_seeds_first(table)
-    return marks.heat(
+    return heat(
         table,
         "spearman",
         "language",
@@ -158,7 +157,7 @@ def _alignment_change(table: pd.DataFrame) -> Figure | None:
     own = {code: language.country for code, language in LANGUAGES.items()}
     table = table[table["country"] == table["language"].map(own)]
     table = table.assign(pair=table["language"] + " - " + table["country"])
-    return marks.dots(
+    return dots(
         table,
         "change",
         "pair",
@@ -172,7 +171,7 @@ def _alignment_change_mean(table: pd.DataFrame) -> Figure | None:
     table = _first_seeds_first(table)
     averaged = table["tuning"] == "mean"
     table = table[averaged] if averaged.any() else table
-    return marks.heat(
+    return heat(
         table,
         "change",
         "language",
@@ -190,7 +189,7 @@ def _dissimilarity(table: pd.DataFrame) -> Figure | None:
     turned = table.rename(columns={"first": "second", "second": "first"})
     both = pd.concat([table, turned], ignore_index=True)
     limits = (0.0, float(table["dissimilarity"].max()))
-    return marks.heat(
+    return heat(
         both,
         "dissimilarity",
         "first",
@@ -208,11 +207,11 @@ def _structure(table: pd.DataFrame) -> Figure | None:
         "legend": names(table, (*GROUP, "placebo")),
         "panel": "likeness with " + table["other"].replace({"pretrained": "the pretrained", "survey": "the survey"}),
     }
-    return marks.dots(table, "spearman", "which", **arms, label="Spearman ρ of the dissimilarities", reference=0)
+    return dots(table, "spearman", "which", **arms, label="Spearman ρ of the dissimilarities", reference=0)
 
 
 def _mean_dissimilarity(table: pd.DataFrame) -> Figure | None:
-    return marks.dots(
+    return dots(
         table.assign(which=names(table, ("kind", "size"), always=("kind", "size"))),
         "dissimilarity",
         "which",
@@ -225,7 +224,7 @@ def _mean_dissimilarity(table: pd.DataFrame) -> Figure | None:
 def _language_share(table: pd.DataFrame) -> Figure | None:
     panel = table["side"] + " examples"
     panel += names(table, ("tuning", *_WHICH)).map(lambda name: f", {name}" if name else "")
-    return marks.dots(
+    return dots(
         table,
         "share",
         "language",
@@ -238,7 +237,7 @@ def _language_share(table: pd.DataFrame) -> Figure | None:
 
 def _overlap(table: pd.DataFrame) -> Figure | None:
     table = table.assign(pair=(table["first"] + " - " + table["second"]).replace("all - all", "all"))
-    return marks.dots(table, "overlap", "pair", **_arms(table), label="overlap of the top examples", chance="chance")
+    return dots(table, "overlap", "pair", **_arms(table), label="overlap of the top examples", chance="chance")
 
 
 def _placebo(table: pd.DataFrame) -> Figure | None:
@@ -252,11 +251,11 @@ def _placebo(table: pd.DataFrame) -> Figure | None:
     )
     both = pd.concat([table, cloud], ignore_index=True)
     arms: dict[str, Any] = {"legend": both["tuning"], "panel": names(both, GROUP)}
-    return marks.dots(both, "unchanged", "language", **arms, label="unchanged answers")
+    return dots(both, "unchanged", "language", **arms, label="unchanged answers")
 
 
 def _placebo_shifts(table: pd.DataFrame) -> Figure | None:
-    return marks.bars(
+    return bars(
         table,
         "language",
         (("shifted", "shifted"), ("beyond", "of them beyond the placebo runs")),
@@ -267,7 +266,7 @@ def _placebo_shifts(table: pd.DataFrame) -> Figure | None:
 
 def _ceiling(table: pd.DataFrame) -> Figure | None:
     entry = _staged(table)
-    return marks.dots(
+    return dots(
         table,
         "ceiling",
         "language",
@@ -283,11 +282,11 @@ def _planted(table: pd.DataFrame) -> Figure | None:
     arms["panel"] = (
         "towards the planted " + table["plant"] + arms["panel"].map(lambda name: f", {name}" if name else "")
     )
-    return marks.dots(table, "change", "language", **arms, label="change in ρ with the planted values", reference=0)
+    return dots(table, "change", "language", **arms, label="change in ρ with the planted values", reference=0)
 
 
 def _paper(table: pd.DataFrame) -> Figure | None:
-    return marks.against(table, "theirs", "ours", legend=table["table"], labels=("the paper's figure", "ours"))
+    return against(table, "theirs", "ours", legend=table["table"], labels=("the paper's figure", "ours"))
 
 
 FIGURES: dict[str, tuple[Callable[[pd.DataFrame], Figure | None], ...]] = {

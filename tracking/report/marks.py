@@ -1,4 +1,4 @@
-"""The kinds of plot that exhibits are drawn with: dots with intervals, heat maps, arrows, labelled points."""
+"""Plots along one scale: dots with intervals, bars, and one value against another; how rows and panels are called."""
 
 from collections.abc import Sequence
 from textwrap import wrap
@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -15,8 +14,6 @@ from .style import GREY, RULE, WIDTH, colour, marker, panels
 
 MOST_PANELS = 6
 """A figure shows no more; the table has all."""
-MOST_PRINTED = 20
-"""Wider heat maps have no figures in their cells."""
 LONG_LABEL = 16
 """Lines with longer names leave room for one or two panels in a row."""
 
@@ -50,7 +47,7 @@ def first_panels(keys: "pd.Series[str]") -> list[str]:
     return list(dict.fromkeys(keys))[:MOST_PANELS]
 
 
-def _left_out(keys: "pd.Series[str]", shown: Sequence[str]) -> str:
+def left_out(keys: "pd.Series[str]", shown: Sequence[str]) -> str:
     """How many panels a figure leaves out, for its last line."""
     return (
         f"\n{len(shown)} of {keys.nunique()} panels are shown; the table has all" if keys.nunique() > len(shown) else ""
@@ -116,7 +113,7 @@ def dots(
         axis.set_ylim(len(lines) - 0.4, -0.6)
         axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axis.grid(axis="x")
-    figure.supxlabel(label + _left_out(table["_panel"], shown), fontsize=8)
+    figure.supxlabel(label + left_out(table["_panel"], shown), fontsize=8)
     if len(entries) > 1:
         handles = [Line2D([], [], ls="", ms=4.5, label=entry, **looks[entry]) for entry in entries]
         if chance:
@@ -153,125 +150,6 @@ def _is_placebo(entry: str) -> bool:
 
 def _wrapped(text: object, width: int = 26) -> str:
     return "\n".join(wrap(str(text), width)[:2]) or str(text)
-
-
-def heat(
-    table: pd.DataFrame,
-    value: str,
-    rows: str,
-    columns: str,
-    *,
-    panel: "pd.Series[str]",
-    label: str,
-    limits: tuple[float, float],
-    colours: str,
-    mark: "pd.Series[bool] | None" = None,
-) -> Figure | None:
-    """Heat maps with the values printed in their cells, one panel below the other or two in a row where they are narrow.
-
-    Args:
-        table: rows with an estimate, one a cell of a panel.
-        value: the estimate's column.
-        rows: column of the lines.
-        columns: column of the columns.
-        panel: the panel of each row.
-        label: of the colour bar.
-        limits: values at the ends of the colour map.
-        colours: name of a colour map.
-        mark: cells to print with an asterisk.
-    """
-    table = table.assign(_panel=panel, _mark=False if mark is None else mark)
-    if table[value].isna().all():
-        return None
-    shown = first_panels(table["_panel"])
-    lines, across = (list(dict.fromkeys(table[name])) for name in (rows, columns))
-    if set(lines) == set(across):
-        across = lines
-    in_row = 1 if len(shown) == 1 or len(across) > 16 else 2
-    figure, axes = panels(shown, in_row, 0.5 + (0.26 if in_row == 1 else 0.21) * len(lines))
-    mesh: Any = None
-    for axis, name in zip(axes, shown, strict=True):
-        here = table[table["_panel"] == name]
-        cells, marks = (
-            here.pivot(index=rows, columns=columns, values=column).reindex(index=lines, columns=across)
-            for column in (value, "_mark")
-        )
-        values = np.ma.masked_invalid(cells.to_numpy(dtype=np.float64))
-        mesh = axis.pcolormesh(values, cmap=colours, vmin=limits[0], vmax=limits[1], edgecolors="none")
-        axis.set_xticks(np.arange(len(across)) + 0.5, across, fontsize=6.5 if in_row == 2 else 7.5)
-        axis.set_yticks(np.arange(len(lines)) + 0.5, lines)
-        axis.set_ylim(len(lines), 0)
-        axis.tick_params(length=0)
-        axis.spines[:].set_visible(False)
-        if len(across) <= MOST_PRINTED:
-            _print_cells(axis, values, marks.eq(True).to_numpy(), mesh, 5.5 if in_row == 2 else 6.5)
-    bar = figure.colorbar(mesh, ax=axes, location="bottom", shrink=0.4, aspect=30, pad=0.02)
-    bar.set_label(label + _left_out(table["_panel"], shown))
-    bar.outline.set_visible(False)  # type: ignore[operator]
-    return figure
-
-
-def _print_cells(axis: Axes, values: "np.ma.MaskedArray[Any, Any]", marks: Any, mesh: Any, size: float) -> None:
-    for (line, place), number in np.ndenumerate(values):
-        if values[line, place] is np.ma.masked:
-            continue
-        red, green, blue, _ = mesh.cmap(mesh.norm(number))
-        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
-        text = f"{round(float(number), 2) + 0.0:.2f}".replace("0.", ".", 1).replace("-", "−")
-        text += "*" if marks[line, place] else ""
-        shade = "#FFFFFF" if dark else "#000000"
-        axis.text(place + 0.5, line + 0.5, text, ha="center", va="center", fontsize=size, color=shade)
-
-
-def arrows(table: pd.DataFrame, *, panel: "pd.Series[str]") -> Figure | None:
-    """Arrows from (x_base, y_base) to (x, y), each with its language at the tail, in the plane of two components."""
-    table = table.assign(_panel=panel).dropna(subset=["x_base", "y_base", "x", "y"])
-    if table.empty:
-        return None
-    shown = first_panels(table["_panel"])
-    figure, axes = panels(shown, 2, 2.9 if len(shown) > 1 else 4.2)
-    for axis, name in zip(axes, shown, strict=True):
-        here = table[table["_panel"] == name]
-        start, end = here[["x_base", "y_base"]].to_numpy(), here[["x", "y"]].to_numpy()
-        axis.plot(start[:, 0], start[:, 1], "o", color=GREY, mfc="none", ms=3.5, mew=0.9)
-        for code, tail, head in zip(here["language"], start, end, strict=True):
-            look = {"arrowstyle": "-|>,head_width=0.25,head_length=0.5", "color": colour(0), "lw": 1.1}
-            axis.annotate("", tuple(head), tuple(tail), arrowprops={**look, "shrinkA": 0, "shrinkB": 0})
-            away = (tail - head) / max(float(np.hypot(*(tail - head))), 1e-9)
-            axis.annotate(
-                code,
-                tuple(tail),
-                tuple(8 * away),
-                textcoords="offset points",
-                ha="center",
-                va="center",
-                fontsize=7,
-                zorder=4,
-            )
-        axis.margins(0.1)
-        axis.grid()
-        axis.set_xlabel(_component("first", here["explained_x"]))
-        axis.set_ylabel(_component("second", here["explained_y"]))
-    if note := _left_out(table["_panel"], shown):
-        figure.supxlabel(note.strip(), fontsize=8)
-    return figure
-
-
-def _component(order: str, explained: "pd.Series[float]") -> str:
-    return f"{order} component, {100 * explained.iloc[0]:.0f}% of variance"
-
-
-def points(table: pd.DataFrame, text: str) -> Figure:
-    """Points at (x, y), each with its name beside it, in the plane of two components."""
-    figure, (axis,) = panels([""], 1, 4.2)
-    axis.plot(table["x"], table["y"], "o", color=colour(0), ms=4)
-    for name, x, y in zip(table[text], table["x"], table["y"], strict=True):
-        axis.annotate(name, (x, y), (4, 3), textcoords="offset points", fontsize=7.5)
-    axis.margins(0.1)
-    axis.grid()
-    axis.set_xlabel(_component("first", table["explained_x"]))
-    axis.set_ylabel(_component("second", table["explained_y"]))
-    return figure
 
 
 def against(table: pd.DataFrame, x: str, y: str, *, legend: "pd.Series[str]", labels: tuple[str, str]) -> Figure | None:
@@ -311,10 +189,11 @@ def bars(
         here = table[table["_panel"] == name]
         at = here[rows].map(lines.index)
         for (column, entry), shade in zip(parts, (GREY, colour(0)), strict=True):
-            axis.barh(at, here[column].astype("float64").fillna(0), 0.7, color=shade, label=entry)
+            if here[column].notna().any():
+                axis.barh(at, here[column].astype("float64").fillna(0), 0.7, color=shade, label=entry)
         axis.set_yticks(range(len(lines)), lines)
         axis.set_ylim(len(lines) - 0.4, -0.6)
         axis.grid(axis="x")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
-    figure.supxlabel(label + _left_out(table["_panel"], shown), fontsize=8)
+    figure.supxlabel(label + left_out(table["_panel"], shown), fontsize=8)
     return figure
