@@ -214,18 +214,20 @@ class _Expansion:
                     or (wanted.seeds is not None and run["seed"] not in wanted.seeds)
                 ):
                     continue
-                needs = (str(tuned.maker), *self._probe(base), *self._probe(tuned))
-                self._add(
-                    Cell(
-                        "attribute",
-                        _action("attribute"),
-                        tuned.name,
-                        {"sets": list(self.plan.probe.sets)},
-                        needs,
-                        units=block.size,
-                        model=tuned.root,
+                how = {"method": wanted.method, "k": wanted.k, "languages": list(wanted.languages or ())}
+                before, after = self._probe(base), self._probe(tuned)
+                for asked, first, second in zip(self.plan.probe.sets, before, after, strict=True):
+                    self._add(
+                        Cell(
+                            "attribute",
+                            _action("attribute"),
+                            f"{tuned.name}: {asked}",
+                            {"set": asked, **how},
+                            (first, second, str(tuned.maker)),
+                            units=block.size,
+                            model=tuned.root,
+                        )
                     )
-                )
 
     def _report(self) -> None:
         needs = tuple(cell.digest for cell in self.found.values())

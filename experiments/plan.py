@@ -91,6 +91,12 @@ class Attribution(_Part):
     """All of the blocks' where None."""
     seeds: tuple[NonNegativeInt, ...] | None = None
     """All of the blocks' where None."""
+    languages: Names | None = None
+    """Whose shifted answers are explained; all that are probed where None."""
+    method: Literal["ours", "paper"] = "ours"
+    """ours: factorised features of a contrast. paper: TRAK as the paper says (docs/attribution.md)."""
+    k: PositiveInt | None = None
+    """Dimensions of the projection; the backend's default where None."""
 
 
 class Resources(_Part):
@@ -169,6 +175,8 @@ class Plan(_Part):
         for name, attribution in self.attribute.items():
             yield from _unknown(("attribute", name, "blocks"), attribution.blocks, self.finetune, "block")
             yield from _unknown(("attribute", name, "sources"), attribution.sources or (), self.sources, "source")
+            asked = self.probe.languages
+            yield from _unknown(("attribute", name, "languages"), attribution.languages or (), asked, "probed language")
 
     def _toy_faults(self, folder: Path) -> Iterator[tuple[Location, str]]:
         for field, named, kinds in (

@@ -41,11 +41,13 @@ class RayExecutor:
             ValueshiftError: there is no cluster there.
         """
         self.root = root.resolve()
+        if ":" in address and "://" not in address:
+            _Head(address).answer()  # `ray.init` would try for many minutes
         try:
             context = ray.init(address=address, log_to_driver=False, logging_level="error", include_dashboard=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ValueshiftError(
-                f"no Ray cluster answers at {address} ({error}); begin one with `ray start --head`, or give --address local"
+                f"no Ray cluster answers at {address} ({error}); start one with `ray start --head`, or give --address local"
             ) from error
         self._head = _Head(str(context.address_info["gcs_address"]))
         self._task = ray.remote(max_retries=0)(run_cell)
@@ -103,24 +105,35 @@ class _Head:
         self._asked = time.monotonic()
         self._misses = 0
 
-    def ask(self) -> None:
-        """Ask again, if it is time.
+    def answer(self) -> None:
+        """Have it answer once.
 
         Raises:
-            ValueshiftError: it has not answered several times.
+            ValueshiftError: it does not.
         """
-        if time.monotonic() - self._asked < HEAD_SECONDS:
-            return
         host, _, port = self.address.rpartition(":")
         try:
             socket.create_connection((host, int(port)), timeout=HEAD_SECONDS).close()
+        except (OSError, ValueError) as error:
+            raise ValueshiftError(
+                f"no Ray cluster answers at {self.address} ({error}); what was done is whole: start one with `ray start "
+                "--head` and give the same command"
+            ) from error
+
+    def ask(self) -> None:
+        """Have it answer again, if it is time.
+
+        Raises:
+            ValueshiftError: it did not, several times in a row.
+        """
+        if time.monotonic() - self._asked < HEAD_SECONDS:
+            return
+        try:
+            self.answer()
             self._misses = 0
-        except OSError as error:
+        except ValueshiftError:
             self._misses += 1
             if self._misses >= HEAD_MISSES:
                 self.there = False
-                raise ValueshiftError(
-                    f"the head of the Ray cluster at {self.address} is gone ({error}); what was done is whole: start the "
-                    "cluster again and give the same command"
-                ) from error
+                raise
         self._asked = time.monotonic()

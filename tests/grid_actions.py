@@ -105,9 +105,13 @@ def simulated(plan: Path, action: str = "work") -> list[Cell]:
 
 def drive(plan: str, root: str, executor: str = "local", workers: str = "2", address: str = "local") -> None:
     """What `valueshift grid run` does, on stand-ins."""
-    with interruptible():
-        chosen = executor_named(executor, Path(root), int(workers), address)
-        account = run_cells(simulated(Path(plan)), Path(root), chosen, lambda line: print(line, flush=True))
+    try:
+        with interruptible():
+            chosen = executor_named(executor, Path(root), int(workers), address)
+            account = run_cells(simulated(Path(plan)), Path(root), chosen, lambda line: print(line, flush=True))
+    except ValueshiftError as error:
+        print(f"error: {error}", flush=True)
+        sys.exit(2)
     sys.exit(0 if account.complete else 1)
 
 

@@ -161,8 +161,8 @@ def test_attribution_takes_what_is_asked_for_and_no_placebo(tmp_path: Path) -> N
     labels = sorted(cell.label for cell in cells if cell.stage == "attribute")
     assert labels == sorted(
         [
-            "toy values fa+ko+ru 30 seed 0",
-            *(f"toy values {tuning} 30 seed 1" for tuning in ("fa", "ko", "ru", "fa+ko+ru")),
+            "toy values fa+ko+ru 30 seed 0: wvs",
+            *(f"toy values {tuning} 30 seed 1: wvs" for tuning in ("fa", "ko", "ru", "fa+ko+ru")),
         ]
     )
 
