@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -228,6 +229,19 @@ def test_a_report_replaces_a_report_and_nothing_else(runs: Path, written: Writte
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ValueshiftError, match="holds something else"):
         write_report([runs], tmp_path / "file", root=runs)
+
+
+def test_an_older_report_is_replaced_whole(runs: Path, written: Written, tmp_path: Path) -> None:
+    folder = tmp_path / "report"
+    shutil.copytree(written.folder, folder)
+    one = find_records(runs, "probe")[0]
+    record = write_report([one], folder, root=tmp_path)
+    assert {path.name for path in folder.iterdir()} == {"index.html", "figures", "tables"}
+    listed = read_table(record, "exhibits").set_index("name")["rows"]
+    assert listed["unchanged"] == 0 < listed["alignment"]
+    assert {path.stem for path in (folder / "tables").iterdir()} == set(listed.index[listed > 0])
+    assert read_record(record).inputs["runs"] == [one.name]
+    assert "1 pretrained model, 2 test languages; from 1 run record." in Page((folder / "index.html").read_text()).words
 
 
 @pytest.fixture(scope="module")

@@ -103,15 +103,14 @@ def _stem(name: str, printed: set[str]) -> bool:
 
 
 def _lead(study: Study, runs: Sequence[Run]) -> str:
-    placebo = len(study.arms) - len(study.real)
-    counts = [
-        _count(len(study.pretrained), "pretrained model"),
-        _count(len(study.real), "fine-tuned model"),
-        _count(placebo, "placebo run"),
-        _count(len(study.languages), "test language"),
-        _count(len(runs), "run record"),
-    ]
-    return f"What {study.probe_set} says of {', '.join(counts[:-1])}, from {counts[-1]}."
+    counted = {
+        "pretrained model": len(study.pretrained),
+        "fine-tuned model": len(study.real),
+        "placebo run": len(study.arms) - len(study.real),
+        "test language": len(study.languages),
+    }
+    counts = ", ".join(_count(number, what) for what, number in counted.items() if number)
+    return f"Probe set {study.probe_set}: {counts}; from {_count(len(runs), 'run record')}."
 
 
 def _count(number: int, what: str) -> str:
