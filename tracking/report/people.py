@@ -146,10 +146,10 @@ def planted(study: Study) -> Exhibit:
         "planted",
         "Movement towards what was planted",
         "ours",
-        "A toy study: Spearman correlation of the answers before and after fine-tuning with each checkpoint's planted "
-        "profile, and its change. 0 is no change, p against it from base and tuned answers of whole batteries "
-        "changing places, adjusted over the table. Fine-tuning on the planted sentences must raise it, a placebo must "
-        f"not. {INTERVAL}",
+        "A toy study: Spearman correlation of the answers before and after fine-tuning with each planted profile, and its "
+        "change. 0 is no change, p against it from base and tuned answers of whole batteries changing places, adjusted "
+        "over the table. Any training may lead away from the profile of the base; only fine-tuning on sentences of a "
+        f"profile must lead towards it, and a placebo must not. {INTERVAL}",
         "Only a toy study has planted values: name its truth.csv."
         if study.plant is None
         else "There is no fine-tuned model: run `valueshift finetune` and probe its checkpoint.",
