@@ -1,0 +1,87 @@
+"""The real chain in cells, on a random model: probe, fine-tune, probe, compare, attribute, report; then from the command line."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from valueshift.core.records import find_records, read_record, read_table
+from valueshift.experiments.cells import expand
+from valueshift.experiments.copying import copy_results
+from valueshift.experiments.plan import Plan
+from valueshift.experiments.results import read_result
+
+pytestmark = pytest.mark.slow
+
+PLAN = """\
+models: {{tiny: {model}}}
+sources: {{own: own.parquet}}
+probe: {{languages: [de, tr]}}
+finetune:
+  short:
+    models: [tiny]
+    sources: [own]
+    languages: [de, tr]
+    size: 40
+    training: [monolingual, multilingual]
+    placebo: [0]
+    epochs: 1
+    learning_rate: 0.01
+attribute:
+  mixture: {{blocks: [short], training: [multilingual], languages: [de], k: 8}}
+"""
+
+
+def grid(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", "from valueshift.cli import main; main()", "grid", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_plan_is_done_from_the_command_line(
+    tiny_mt5, sentences: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    rows = [
+        (str(n), language, sentences[40 * place + n]) for n in range(40) for place, language in enumerate(("de", "tr"))
+    ]
+    pd.DataFrame(rows, columns=["id", "language", "text"]).to_parquet(tmp_path / "own.parquet")
+    file, root = tmp_path / "plan.yaml", tmp_path / "runs"
+    file.write_text(PLAN.format(model=tiny_mt5()))
+
+    planned = grid("plan", str(file), "--output", str(root))
+    assert planned.returncode == 0 and "21 cells" in planned.stdout, planned.stderr
+    done = grid("run", str(file), "--output", str(root), "--copy-to", f"file://{tmp_path}/copy")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "21 of 21 cells are done: 21 now, 0 before" in done.stdout
+    assert "records are not in MLflow" in done.stderr
+
+    kinds = Counter(read_record(folder).kind for folder in find_records(root))
+    assert kinds == {"probe": 7, "finetune": 6, "comparison": 6, "attribution": 1, "report": 1}
+    assert Counter(read_record(folder).inputs["placebo"] for folder in find_records(root, "finetune")) == {
+        False: 3,
+        True: 3,
+    }
+    (attribution,) = find_records(root, "attribution")
+    assert set(read_table(attribution, "queries")["language"]) == {"de"}
+    cells = expand(Plan.read(file))
+    result = read_result(root, cells[-1].digest)
+    assert result and (result.path(root, "report") / "index.html").is_file()
+    assert len(list((tmp_path / "copy").glob("*/record.json"))) == 21
+    assert copy_results(cells, root, f"file://{tmp_path}/copy") == 0
+
+    again = grid("run", str(file), "--output", str(root), "--cell", cells[0].digest)
+    assert again.returncode == 0 and "1 of 1 cells are done: 0 now, 1 before" in again.stdout
+    listed = grid("plan", str(file), "--output", str(root), "--list").stdout.splitlines()
+    assert len(listed) == 21 and all(line.split("\t")[1] == "done" for line in listed)
+    assert json.loads((root / "cells" / f"{cells[0].digest}.json").read_text())["made"]["record"].startswith("probe-")
+
+
+def test_bad_plans_and_executors_end_with_status_2(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text("models: {a: b}\n")
+    found = grid("plan", str(tmp_path / "plan.yaml"))
+    assert found.returncode == 2 and "plan.yaml, line 1, probe: is missing; add it" in found.stderr
+    found = grid("run", "toy", "--executor", "cloud", "--output", str(tmp_path))
+    assert found.returncode == 2 and "unknown executor 'cloud'; choose local or ray" in found.stderr
