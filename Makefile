@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 TF4 = .tf4
 
-.PHONY: demo test test-slow test-full test-tf4 lint install clean
+.PHONY: demo test test-slow test-full test-tf4 lint screenshots install clean
 
 # The installed package is a copy, never the checkout: an import that only works here cannot pass.
 install: $(BIN)/.dependencies
@@ -47,6 +47,10 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m mypy -p valueshift
 	$(BIN)/lint-imports
+
+# The pictures of docs/images/: MLflow's pages and the report of a simulated study, in headless Chromium.
+screenshots: install
+	$(BIN)/python docs/screenshots.py
 
 clean:
 	rm -rf build dist *.egg-info $(VENV) $(TF4)

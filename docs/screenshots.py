@@ -38,7 +38,7 @@ LANGUAGES = ("de", "el", "fa", "tr", "vi")
 LABEL = "A simulated study: random numbers, no model's answers"
 HOST = "mlflow.internal"
 """Name under which the browser knows this machine: under its own, MLflow opens its chat over a quarter of each page."""
-LOADING = 25_000
+LOADING = 60_000
 """Virtual milliseconds that a page may take."""
 COLOURS = 128
 
@@ -86,6 +86,7 @@ def pages(server: str, report: Path) -> dict[str, tuple[str, int, int]]:
     comparisons = client.search_runs([experiment], compared, order_by=["params.`tuned_on.size`"])
     chosen = [run.info.run_id for run in comparisons[:4]]
     ids, experiments = quote(json.dumps(chosen)), quote(json.dumps([experiment]))
+    reports = client.search_runs([experiment], "tags.`valueshift.kind` = 'report'")
     layout = "workflowType=machine_learning"
     named = server.replace("127.0.0.1", HOST)
     return {
@@ -94,6 +95,11 @@ def pages(server: str, report: Path) -> dict[str, tuple[str, int, int]]:
         "charts": (view_address(named, experiment, "shifts") + "&compareRunsMode=CHART", 1800, 1100),
         "compare": (f"{named}/#/compare-runs?runs={ids}&experiments={experiments}&{layout}", 1600, 1400),
         "run": (f"{named}/#/experiments/{experiment}/runs/{chosen[0]}?{layout}", 1600, 1300),
+        "report-run": (
+            f"{named}/#/experiments/{experiment}/runs/{reports[0].info.run_id}/artifacts/report/index.html?{layout}",
+            1600,
+            1300,
+        ),
         "report": ((report / "index.html").as_uri(), 1200, 1600),
         "report-phone": ((report / "index.html").as_uri(), 400, 900),
     }
@@ -130,6 +136,7 @@ def picture(browser: str, address: str, path: Path, width: int, height: int) -> 
     with tempfile.TemporaryDirectory() as profile:
         command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--lang=en"]
         command += [f"--host-resolver-rules=MAP {HOST} 127.0.0.1"]
+        command += ["--disable-features=IsolateSandboxedIframes"]  # else the report inside MLflow's page stays blank
         command += [f"--user-data-dir={profile}", f"--window-size={width},{height}"]
         command += [f"--virtual-time-budget={LOADING}", f"--screenshot={path}", address]
         subprocess.run(command, check=True, stderr=subprocess.DEVNULL, timeout=300)

@@ -13,7 +13,7 @@ are linked by tags, so that `tags."valueshift.base" = "<digest>"` finds every co
 - **Params**: `inputs` and `settings`, nested keys joined by dots, lists by commas: `model` as given, `probe_set`,
   `languages`, `probes` = digest of all probe files, `format`, `dtype`, `seed`; `version.<library>`; of a model that was
   fine-tuned here `tuned_on.languages`, `.corpus`, `.size`, `.seed`, `.placebo`, by which runs can be grouped. What is a tag
-  is no param. A value over 500 characters is not cut: the param says so and the whole is in `record.json`.
+  or a dataset is no param. A value over 500 characters is not cut: the param says so and the whole is in `record.json`.
 - **Metrics**: `<family>/<member>`, at most 60 a run; the families are in `FAMILIES`. Records hold fractions; MLflow, whose
   charts show two decimals, gets percentages with one decimal, and correlations with three. The mean or total of a family
   is in the first section, `0_overview/<family>`. Metrics of other names are passed on unchanged.
@@ -159,9 +159,10 @@ def params(record: RunRecord, made: RunRecord | None = None) -> dict[str, str]:
         inputs = {"languages": list(probes), **inputs, "probes": digest(probes)}
     for key in (*MODELS, *(["runs"] if _compared(record) else [])):
         inputs.pop(key, None)  # digests, which are tags
+    settings = {key: value for key, value in record.settings.items() if key != "survey"}  # a dataset
     pairs = list(_flat(inputs))
     taken = {name for name, _ in pairs}
-    pairs += [(f"setting.{name}" if name in taken else name, value) for name, value in _flat(record.settings)]
+    pairs += [(f"setting.{name}" if name in taken else name, value) for name, value in _flat(settings)]
     pairs.sort(key=lambda pair: pair[0].split(".")[0] not in MODELS)
     pairs += [(f"version.{library}", number) for library, number in record.versions.items()]
     pairs = [*_flat({"tuned_on": tuned_on(made) if made else {}}), *pairs]
