@@ -33,7 +33,22 @@ _MT5_PARAMETERS = {
 }
 
 
-BUILT_IN: dict[tuple[str, str], Rate] = {}
+_GPU = "is estimated for a GPU of the A100's class (docs/scale.md)"
+BUILT_IN: dict[tuple[str, str], Rate] = {
+    ("probe", "google/mt5-small"): Rate(25, 0.002, _GPU),
+    ("probe", "google/mt5-base"): Rate(35, 0.004, _GPU),
+    ("probe", "google/mt5-large"): Rate(60, 0.008, _GPU),
+    ("finetune", "google/mt5-small"): Rate(60, 0.0083, _GPU),
+    ("finetune", "google/mt5-base"): Rate(80, 0.0125, _GPU),
+    ("finetune", "google/mt5-large"): Rate(150, 0.025, _GPU),
+    ("attribute", "google/mt5-small"): Rate(120, 0.10, _GPU),
+    ("attribute", "google/mt5-base"): Rate(180, 0.17, _GPU),
+    ("attribute", "google/mt5-large"): Rate(300, 0.33, _GPU),
+}
+
+
+FEATURE_BYTES = 2 * 0.8 * 4 * 150_000
+"""Of the store for each sentence of the size: two projections of the training share, float32, near the backend's budget."""
 
 
 class Estimate(NamedTuple):
@@ -77,7 +92,9 @@ def _measured(cells: Sequence[Cell], todo: set[str], root: Path) -> dict[tuple[s
 
 
 def _disk(cell: Cell) -> float:
-    """Bytes that a cell leaves."""
-    if cell.stage == "finetune":
+    """Bytes that a cell leaves: a checkpoint in float32, or a feature store; records are small beside them."""
+    if cell.stage == "finetune" and not cell.spec["lora"]:
         return 4.0 * _MT5_PARAMETERS.get(cell.model, 0)
+    if cell.stage == "attribute":
+        return FEATURE_BYTES * cell.units
     return 0.0

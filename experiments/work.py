@@ -126,10 +126,12 @@ def _logged(path: Path, cell: Cell) -> Iterator[None]:
         print(f"-- {datetime.now():%Y-%m-%d %H:%M:%S} {socket.gethostname()} {cell.stage} {cell.label}", flush=True)
         yield
     finally:
-        _flush()
-        for descriptor, original in zip((1, 2), kept, strict=True):
-            os.dup2(original, descriptor)
-            os.close(original)
+        try:
+            _flush()
+        finally:
+            for descriptor, original in zip((1, 2), kept, strict=True):
+                os.dup2(original, descriptor)
+                os.close(original)
 
 
 def _flush() -> None:

@@ -209,6 +209,19 @@ def test_ctrl_c_leaves_whole_cells_and_ends_the_workers(
     assert set(journal(root, "finished").values()) == {1}
 
 
+def test_a_full_disk_is_a_failed_cell_that_says_so(plan: Path, tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    cells = grid_actions.simulated(plan)
+    log = log_path(root, cells[0].digest)
+    log.parent.mkdir(parents=True)
+    log.symlink_to("/dev/full")
+    account = run(cells, root)
+    assert "No space left on device; free the disk" in account.failed[cells[0].digest]
+    assert not list((root / "cells").glob("*.json")) or cells[0].digest not in account.done
+    log.unlink()
+    assert run(cells, root).complete
+
+
 @pytest.mark.slow
 def test_killed_at_random_ten_times_it_ends_as_if_undisturbed(
     driver: Callable[..., subprocess.Popen[str]], plan: Path, tmp_path: Path
