@@ -9,7 +9,7 @@ sentences that pushed most towards the new answer (`top`) and against it (`botto
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import torch
@@ -26,11 +26,12 @@ from ..harness_ext.adapters import base_of
 from ..harness_ext.models import load_model, load_tokenizer
 from ..harness_ext.probing import DTYPES, run_of
 from ..harness_ext.results import ProbeRun
+from .features import Backend
 from .measurement import Example, Query, masked_examples, query
 from .results import metrics_of, notes_of, tables_of
 from .scoring import Method, Parts, parts
 
-_OURS = Method(seeds=(0, 1))
+_OURS = Method(seeds=(0, 1), damping=1.0)
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,24 @@ class Trained:
     examples: list[Example]
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What an attribution is of: both models' answers, the checkpoints to attribute, and the shifted probes."""
+
+    base: ProbeRun
+    tuned: ProbeRun
+    members: tuple[Trained, ...]
+    shifts: pd.DataFrame
+    """One row a shifted probe: language, question, category, answer_base, answer_tuned."""
+    probes: list[Probe]
+    """Of the same rows."""
+
+    def queries(self, tokenizer: Any, rows: int) -> list[Query]:
+        """The shifted probes as queries, for a model's tokenizer and the rows of its input embedding."""
+        pairs = zip(self.probes, self.shifts["answer_tuned"], strict=True)
+        return [query(probe, new, tokenizer, rows) for probe, new in pairs]
+
+
 def attribute(base: str, tuned: str, root: Path, how: Attributing | None = None) -> Path | None:
     """Attribute the answers that fine-tuning changed; return the folder of the record, None where no answer changed.
 
@@ -77,19 +96,11 @@ def attribute(base: str, tuned: str, root: Path, how: Attributing | None = None)
             language or question was not asked, or the features cannot be computed or kept.
     """
     how = how or Attributing()
-    base_run, tuned_run = (run_of(source, how.probe_set, how.languages, root) for source in (base, tuned))
-    members = [_trained(tuned, tuned_run.inputs["model"], root, how.method)]
-    _refuse_other_base(base, base_run, members[0])
-    for source in how.also:
-        run = run_of(source, how.probe_set, how.languages, root)
-        members.append(_trained(source, run.inputs["model"], root, how.method))
-        _refuse_other_base(base, base_run, members[-1])
-        _refuse_other_sentences(source, members)
-    shifts = _shifts(base_run, tuned_run, how)
+    ready = prepare(base, tuned, root, how)
+    base_run, tuned_run, members, shifts, probes = ready.base, ready.tuned, ready.members, ready.shifts, ready.probes
     if shifts.empty:
         return None
-    probes = _probes(shifts, tuned_run)
-    computed = [part for member in members for part in _parts(member, shifts, probes, root, how)]
+    computed = [part for member in members for part in _parts(member, ready, root, how)]
     rows = members[0].rows.sort_values("example", ignore_index=True)
     tokenizer = load_tokenizer(str(members[0].checkpoint))
     tables = tables_of(shifts, probes, rows, tokenizer, computed, len(how.method.seeds))
@@ -115,12 +126,60 @@ def attribute(base: str, tuned: str, root: Path, how: Attributing | None = None)
             "also": [member.record.name for member in members[1:]],
             "output": str(page_folder(record_folder(root, "attribution", inputs))),
             "sentences": len(rows),
-            "device": _device(how),
+            "device": device_of(how),
             "batch_size": how.method.batch_size,
         },
         metrics=metrics_of(tables),
         notes=(*notes_of(tables, len(rows), how.method), *_member_notes(members)),
     )
+
+
+def method_of(
+    backend: str | None = None,
+    projection: int | None = None,
+    seeds: int = 2,
+    damping: float | None = None,
+    *,
+    paper: bool = False,
+    paper_strict: bool = False,
+) -> Method:
+    """The method that a command names; what is None is ours, or the paper's.
+
+    Args:
+        backend: factorised, traker or exact.
+        projection: dimensions, per side of a weight matrix or of a vector.
+        seeds: number of projections; their scores are averaged and their agreement is the stability.
+        damping: lambda relative to the mean eigenvalue.
+        paper: TRAK as published.
+        paper_strict: the same, also where it cannot be right.
+
+    Raises:
+        ValueshiftError: there is no such backend, or a number is out of range.
+    """
+    if backend is not None and backend not in get_args(Backend):
+        raise ValueshiftError(f"unknown backend '{backend}'; choose one of {', '.join(get_args(Backend))}")
+    if seeds < 1 or (projection is not None and projection < 1) or (damping is not None and damping < 0):
+        raise ValueshiftError("seeds and projection are 1 or more, damping is 0 or more")
+    projections = 1 if backend == "exact" else seeds  # nothing is projected there
+    given = {"backend": backend, "k": projection, "damping": damping, "seeds": tuple(range(projections))}
+    changes = {name: value for name, value in given.items() if value is not None}
+    if paper or paper_strict:
+        return Method.paper(**changes, paper_strict=paper_strict)
+    return _OURS.model_copy(update=changes)
+
+
+def prepare(base: str, tuned: str, root: Path, how: Attributing) -> Prepared:
+    """Find what belongs together; arguments and errors as `attribute`."""
+    base_run, tuned_run = (run_of(source, how.probe_set, how.languages, root) for source in (base, tuned))
+    members = [_trained(tuned, tuned_run.inputs["model"], root, how.method)]
+    _refuse_other_base(base, base_run, members[0])
+    for source in how.also:
+        run = run_of(source, how.probe_set, how.languages, root)
+        members.append(_trained(source, run.inputs["model"], root, how.method))
+        _refuse_other_base(base, base_run, members[-1])
+        _refuse_other_sentences(source, members)
+    shifts = _shifts(base_run, tuned_run, how)
+    return Prepared(base_run, tuned_run, tuple(members), shifts, _probes(shifts, tuned_run))
 
 
 def page_folder(record: Path) -> Path:
@@ -209,14 +268,11 @@ def _probes(shifts: pd.DataFrame, run: ProbeRun) -> list[Probe]:
     ]
 
 
-def _parts(member: Trained, shifts: pd.DataFrame, probes: Sequence[Probe], root: Path, how: Attributing) -> list[Parts]:
-    """What each projection of one checkpoint gives, sentences in the order of the first checkpoint's ids."""
-    model = loaded(member.checkpoint, how.method.dtype, _device(how))
+def _parts(member: Trained, ready: Prepared, root: Path, how: Attributing) -> list[Parts]:
+    """What each projection of one checkpoint gives, sentences in the order of their ids."""
+    model = loaded(member.checkpoint, how.method.dtype, device_of(how))
     tokenizer = load_tokenizer(str(member.checkpoint))
-    rows = model.get_input_embeddings().weight.shape[0]
-    queries: list[Query] = [
-        query(probe, new, tokenizer, rows) for probe, new in zip(probes, shifts["answer_tuned"], strict=True)
-    ]
+    queries = ready.queries(tokenizer, model.get_input_embeddings().weight.shape[0])
     examples = sorted(member.examples, key=lambda one: one.example)
     made_by = how.method.model_dump(
         mode="json", include={"measurement", "targets", "masks", "backend", "k", "dtype", "stored"}
@@ -233,5 +289,6 @@ def _member_notes(members: Sequence[Trained]) -> list[str]:
     return notes
 
 
-def _device(how: Attributing) -> str:
+def device_of(how: Attributing) -> str:
+    """The device asked for, else a GPU where there is one."""
     return how.device or ("cuda" if torch.cuda.is_available() else "cpu")

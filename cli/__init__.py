@@ -3,7 +3,7 @@
 A module holds one group of commands, which register themselves with `app` when it is imported here.
 """
 
-from . import checkpoints, grid, inputs, probing, report, results
+from . import attribute, checkpoints, grid, inputs, probing, report, results
 from .app import main
 
-__all__ = ["checkpoints", "grid", "inputs", "main", "probing", "report", "results"]
+__all__ = ["attribute", "checkpoints", "grid", "inputs", "main", "probing", "report", "results"]
