@@ -41,6 +41,8 @@ class HowMeasured(Protocol):
     def measurement(self) -> Measurement: ...  # noqa: D102
     @property
     def targets(self) -> Targets: ...  # noqa: D102
+    @property
+    def masks(self) -> Masks: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -143,8 +145,9 @@ def output_of(how: HowMeasured) -> Output:
 
 
 def training_items(examples: Sequence[Example], how: HowMeasured, tokenizer: Any, rows: int) -> list[Item]:
-    """What is measured of each training sentence; a sentence that has no target to count has no weight anywhere."""
+    """What is measured of each training sentence, under all its masks or the first; without content it has no weight anywhere."""
     ignored = {*resolve_sentinels(tokenizer, rows).ids, tokenizer.eos_token_id} if how.targets == "content" else set()
+    chosen = [(one, one.masks if how.masks == "all" else one.masks[:1]) for one in examples]
     return [
         Item(
             example.example,
@@ -152,12 +155,12 @@ def training_items(examples: Sequence[Example], how: HowMeasured, tokenizer: Any
                 Row(
                     mask.encoder,
                     mask.labels,
-                    _weights([token not in ignored for token in mask.labels], how, 1 / len(example.masks)),
+                    _weights([token not in ignored for token in mask.labels], how, 1 / len(masks)),
                 )
-                for mask in example.masks
+                for mask in masks
             ),
         )
-        for example in examples
+        for example, masks in chosen
     ]
 
 

@@ -50,7 +50,7 @@ class Method(BaseModel):
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     """Of the projections; scores of several are averaged."""
     solver: Solver = "dual"
-    damping: float = Field(default=0.1, ge=0)
+    damping: float = Field(default=1.0, ge=0)
     """Lambda, relative to the mean eigenvalue of the training sentences' kernel."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the model's weights, in which gradients are computed; features are float32."""
@@ -189,7 +189,7 @@ def _refuse_wrong(method: Method, n: int, dimension: int) -> None:
         return
     if not method.paper_strict:
         raise ValueshiftError(
-            f"{reason}; give a damping such as 0.1 or fewer dimensions, or ask for it as it is (--paper-strict)"
+            f"{reason}; give a damping such as 1 or fewer dimensions, or ask for it as it is (--paper-strict)"
         )
     warnings.warn(f"{reason}: the scores mean nothing", stacklevel=3)
 

@@ -87,7 +87,7 @@ def dual(train: Vectors, queries: Vectors, damping: float) -> Scores:
     except scipy.linalg.LinAlgError:
         raise ValueshiftError(
             f"the kernel of {len(kernel):,} training sentences has no inverse at damping {damping:g}; give a larger one, such "
-            f"as 0.1"
+            f"as 1"
         ) from None
     solution: Scores = scipy.linalg.cho_solve(factor, scores, overwrite_b=True, check_finite=False)
     return solution

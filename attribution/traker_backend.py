@@ -18,8 +18,8 @@ from trak import TRAKer
 from trak.modelout_functions import AbstractModelOutput
 
 from ..core.errors import ValueshiftError
-from .features import Batch, Floats, adapter_only, batched, finite, frozen, token_outputs
-from .measurement import Item, Output
+from .features import Floats, adapter_only, batched, finite, frozen, token_outputs
+from .measurement import Item, Output, Row
 
 DIMENSION = 4_096
 """Of the paper, section 5.3."""
@@ -120,7 +120,7 @@ class TrakerFeatures:
 
     def features(self, items: Sequence[Item]) -> tuple[Floats, Floats]:
         """As `features.FeatureBackend.features`."""
-        batch = by_item(batched(items, self.model), len(items))
+        batch = by_item(items, self.model)
         with frozen(self.model):
             computer = self.traker.gradient_computer
             computer.load_model_params(self.model)
@@ -130,13 +130,16 @@ class TrakerFeatures:
         return finite(projected.cpu().numpy(), items), wrong[:, 0].cpu().numpy()
 
 
-def by_item(batch: Batch, items: int) -> list[Tensor]:
+def by_item(items: Sequence[Item], model: Any) -> list[Tensor]:
     """The tensors of a batch with the rows of each item together, shape (items, rows of an item, length).
 
-    Raises:
-        ValueshiftError: items have different numbers of rows.
+    Items of fewer rows than others are given rows that do not count.
     """
-    if (batch.items.bincount(minlength=items) != len(batch.items) // items).any():
-        raise ValueshiftError("traker needs the same number of masks for every sentence of a batch")
+    most = max(len(item.rows) for item in items)
+    none = [Row(item.rows[0].encoder, item.rows[0].labels, (0.0,) * len(item.rows[0].labels)) for item in items]
+    even = [
+        Item(item.name, (*item.rows, *[row] * (most - len(item.rows)))) for item, row in zip(items, none, strict=True)
+    ]
+    batch = batched(even, model)
     tensors = (batch.inputs, batch.mask, batch.decoder_inputs, batch.labels, batch.weights)
-    return [tensor.reshape(items, -1, tensor.shape[1]) for tensor in tensors]
+    return [tensor.reshape(len(items), most, tensor.shape[1]) for tensor in tensors]

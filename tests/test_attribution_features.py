@@ -10,7 +10,7 @@ import pytest
 import torch
 from valueshift.attribution.exact import ExactFeatures
 from valueshift.attribution.factorised import BUDGET, FactorisedFeatures
-from valueshift.attribution.features import batched, token_outputs
+from valueshift.attribution.features import batched
 from valueshift.attribution.measurement import (
     Item,
     Measurement,
@@ -22,7 +22,7 @@ from valueshift.attribution.measurement import (
     training_items,
 )
 from valueshift.attribution.scoring import Method
-from valueshift.attribution.traker_backend import TrakerFeatures, by_item
+from valueshift.attribution.traker_backend import TrakerFeatures
 from valueshift.core.errors import ValueshiftError
 from valueshift.core.probes import probe_set
 from valueshift.finetune.span_corruption import sentence_tokens, span_corruption
@@ -234,18 +234,23 @@ def test_a_gradient_that_is_no_number_names_its_sentence(tiny_mt5: Callable[...,
             backend.features(items)
 
 
-def test_traker_refuses_what_it_cannot_hold_or_stack(
-    tiny_mt5: Callable[..., Path], sentences: list[str], monkeypatch: pytest.MonkeyPatch
+def test_traker_takes_sentences_with_different_numbers_of_masks(
+    tiny_mt5: Callable[..., Path], sentences: list[str]
 ) -> None:
     folder = tiny_mt5()
     model = load_model(str(folder))
-    items, queries = items_of(folder, sentences, Method())
+    (first, second, *_), _ = items_of(folder, sentences, Method())
+    uneven = [first, Item("toy:de:9", second.rows[:1])]
+    traker = TrakerFeatures(model, "log_prob", k=20)
+    together, wrong = traker.features(uneven)
+    for number, item in enumerate(uneven):
+        alone, one = traker.features([item])
+        assert np.abs(together[number] - alone[0]).max() <= 1e-4 * np.abs(alone).max()
+        assert wrong[number] == pytest.approx(one[0], abs=1e-5)
+
+
+def test_traker_refuses_what_it_cannot_hold(tiny_mt5: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model(str(tiny_mt5()))
     monkeypatch.setattr("os.sysconf", lambda name: {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 10_000}[name])
     with pytest.raises(ValueshiftError, match="0 GB, and this machine has 0; use the factorised backend"):
         TrakerFeatures(model, "log_prob", k=4096)
-    monkeypatch.undo()
-    uneven = [items[0], Item("toy:de:9", items[1].rows[:1])]
-    with pytest.raises(ValueshiftError, match="same number of masks"):
-        by_item(batched(uneven, model), 2)
-    assert queries[0].rows[0].encoder == queries[0].rows[1].encoder
-    assert token_outputs(torch.zeros(1, 4), torch.tensor([1]), "log_prob")[0].item() == pytest.approx(np.log(0.25))

@@ -68,6 +68,8 @@ def test_targets_of_a_training_sentence(loaded: tuple[Any, Any, int]) -> None:
     assert content.rows[0].weights == (0, 1, 1, 0, 1, 0, 0)
     (halved,) = training_items([twice], Method(), tokenizer, rows)
     assert [row.weights for row in halved.rows] == [(0, 0.5, 0.5, 0, 0.5, 0, 0)] * 2
+    (first_only,) = training_items([twice], Method(masks="one"), tokenizer, rows)
+    assert first_only.rows == content.rows
     (everything,) = training_items([once], Method(targets="all"), tokenizer, rows)
     assert everything.rows[0].weights == (1,) * 7
     (papers,) = training_items([once], Method.paper(), tokenizer, rows)
