@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,7 +72,9 @@ def grid_run(
         cells = with_ancestors(cells, cell)
     try:
         with interruptible():
-            account = run_cells(cells, root, executor_named(executor, root, workers, address), print)
+            account = run_cells(
+                cells, root, executor_named(executor, root, workers, address), partial(print, flush=True)
+            )
     except KeyboardInterrupt:
         print(f"\nStopped. What was done is whole; go on with the same command: valueshift grid run {file}")
         sys.exit(130)
