@@ -156,7 +156,7 @@ def train(
         trainer = _Trainer(
             whole,
             model=model,
-            args=_arguments(how, work, first=resumed is None),
+            args=_arguments(how, work, len(examples["train"]), first=resumed is None),
             data_collator=collator,
             train_dataset=examples["train"],
             eval_dataset=examples["dev"],
@@ -191,7 +191,7 @@ def last_checkpoint(work: Path) -> Path | None:
     return max(found)[1] if found else None
 
 
-def _arguments(how: Training, work: Path, *, first: bool) -> TrainingArguments:
+def _arguments(how: Training, work: Path, sentences: int, *, first: bool) -> TrainingArguments:
     devices = processes().num_processes
     arguments = TrainingArguments(
         output_dir=str(work),
@@ -204,7 +204,8 @@ def _arguments(how: Training, work: Path, *, first: bool) -> TrainingArguments:
         use_cpu=not torch.cuda.is_available(),
         seed=how.seed,
         bf16=precision() == "bfloat16",
-        eval_strategy="epoch",
+        eval_strategy="steps",  # by epoch it would come after the checkpoint of the same step, which then lacks it
+        eval_steps=math.ceil(sentences / how.batch_size),
         eval_on_start=first,
         prediction_loss_only=True,
         logging_steps=1,

@@ -13,6 +13,7 @@ from valueshift.core.digests import model_digest
 from valueshift.core.errors import ValueshiftError
 from valueshift.core.probes import probe_set
 from valueshift.core.records import find_records, read_record, read_table
+from valueshift.finetune import finetuning
 from valueshift.finetune.finetuning import finetune
 from valueshift.finetune.training import Training, _Trainer
 from valueshift.harness_ext.models import load_model
@@ -100,29 +101,48 @@ def test_a_step_of_no_size_changes_no_bit(base, corpus, tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_resumed_run_has_the_same_losses(done, base, corpus, tmp_path, monkeypatch):
-    step = _Trainer.training_step
+@pytest.mark.parametrize(
+    ("save_every", "stop", "made_again"),
+    [(3, 7, [6, 7]), (4, 5, [4, 5, 6, 7])],
+    ids=["within an epoch", "at its end"],
+)
+def test_resumed_run_has_the_same_losses(done, base, corpus, tmp_path, monkeypatch, save_every, stop, made_again):
+    step, how = _Trainer.training_step, Training(epochs=2, learning_rate=1e-3, save_every=save_every)
 
     def stopped(self, *args, **kwargs):
-        if self.state.global_step == 7:  # in the second epoch, after the checkpoint of step 6
+        if self.state.global_step == stop:  # in the second epoch
             raise KeyboardInterrupt
         return step(self, *args, **kwargs)
 
     monkeypatch.setattr(_Trainer, "training_step", stopped)
     with pytest.raises(KeyboardInterrupt):
-        finetune(base, corpus, ["fa"], 40, QUICK, root=tmp_path)
+        finetune(base, corpus, ["fa"], 40, how, root=tmp_path)
     assert find_records(tmp_path) == []
     steps = []
     monkeypatch.setattr(
         _Trainer, "training_step", lambda self, *a, **k: (steps.append(self.state.global_step), step(self, *a, **k))[1]
     )
-    resumed = finetune(base, corpus, ["fa"], 40, QUICK, root=tmp_path)
-    assert steps == [6, 7]
+    resumed = finetune(base, corpus, ["fa"], 40, how, root=tmp_path)
+    assert steps == made_again
     whole, again = read_table(done, "losses"), read_table(resumed, "losses")
     assert again[["step", "split"]].equals(whole[["step", "split"]])
     assert (again["loss"] - whole["loss"]).abs().max() < 1e-6
     one, other = load_file(checkpoint(done) / "model.safetensors"), load_file(checkpoint(resumed) / "model.safetensors")
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_stopped_after_its_last_step_is_only_written(done, base, corpus, tmp_path, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finetuning, "write_checkpoint", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(base, corpus, ["fa"], 40, QUICK, root=tmp_path)
+    monkeypatch.setattr(_Trainer, "training_step", stopped)
+    again = finetune(base, corpus, ["fa"], 40, QUICK, root=tmp_path)
+    assert model_digest(checkpoint(again)) == model_digest(checkpoint(done))
+    assert read_table(again, "losses").equals(read_table(done, "losses"))
 
 
 def test_intermediate_models_and_several_languages(base, corpus, tmp_path):
