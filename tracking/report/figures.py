@@ -42,6 +42,11 @@ def _first_seeds_first(table: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(["placebo", "seed"], kind="stable", na_position="first", ignore_index=True)
 
 
+def _both_ways(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of pairs, and again with first and second exchanged."""
+    return pd.concat([table, table.rename(columns={"first": "second", "second": "first"})], ignore_index=True)
+
+
 def _agreement(table: pd.DataFrame) -> Figure | None:
     pair = table["first"] + " and " + table["second"]
     panel = names(table, ("stage", "tuning", "source", "size", "training", "seed"), always=("stage",))
@@ -49,8 +54,7 @@ def _agreement(table: pd.DataFrame) -> Figure | None:
 
 
 def _survey_similarity(table: pd.DataFrame) -> Figure | None:
-    turned = table.rename(columns={"first": "second", "second": "first"})
-    both = pd.concat([table, turned], ignore_index=True)
+    both = _both_ways(table)
     return heat(
         both,
         "cosine",
@@ -186,8 +190,7 @@ def _alignment_change_mean(table: pd.DataFrame) -> Figure | None:
 
 def _dissimilarity(table: pd.DataFrame) -> Figure | None:
     table = _first_seeds_first(table)
-    turned = table.rename(columns={"first": "second", "second": "first"})
-    both = pd.concat([table, turned], ignore_index=True)
+    both = _both_ways(table)
     limits = (0.0, float(table["dissimilarity"].max()))
     return heat(
         both,
@@ -235,9 +238,24 @@ def _language_share(table: pd.DataFrame) -> Figure | None:
     )
 
 
-def _overlap(table: pd.DataFrame) -> Figure | None:
+def _parallel_overlap(table: pd.DataFrame) -> Figure | None:
     table = table.assign(pair=(table["first"] + " - " + table["second"]).replace("all - all", "all"))
-    return dots(table, "overlap", "pair", **_arms(table), label="overlap of the top examples", chance="chance")
+    return dots(table, "overlap", "pair", **_groups(table), label="overlap of the top examples", chance="chance")
+
+
+def _cross_test_overlap(table: pd.DataFrame) -> Figure | None:
+    table = _both_ways(table[table["first"] != "all"])
+    chance = " to ".join(dict.fromkeys(f"{end:.3f}" for end in (table["chance"].min(), table["chance"].max())))
+    return heat(
+        table,
+        "overlap",
+        "first",
+        "second",
+        panel=names(table, ("tuning", *_WHICH, "placebo"), always=("tuning",)),
+        label=f"overlap of the top examples (by chance {chance})",
+        limits=(0.0, float(table["overlap"].max())),
+        colours="Blues",
+    )
 
 
 def _placebo(table: pd.DataFrame) -> Figure | None:
@@ -307,8 +325,8 @@ FIGURES: dict[str, tuple[Callable[[pd.DataFrame], Figure | None], ...]] = {
     "structure": (_structure,),
     "mean_dissimilarity": (_mean_dissimilarity,),
     "language_share": (_language_share,),
-    "parallel_overlap": (_overlap,),
-    "cross_test_overlap": (_overlap,),
+    "parallel_overlap": (_parallel_overlap,),
+    "cross_test_overlap": (_cross_test_overlap,),
     "placebo": (_placebo,),
     "placebo_shifts": (_placebo_shifts,),
     "ceiling": (_ceiling,),

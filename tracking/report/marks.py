@@ -81,12 +81,14 @@ def dots(
         reference: a value to mark by a line, such as no change.
         chance: a column whose value is marked by a tick beside each dot.
     """
+    order = list(dict.fromkeys(table[rows]))
     table = table.assign(_legend=legend, _panel=panel).dropna(subset=[value])
     if table.empty:
         return None
     shown = first_panels(table["_panel"])
     table["_twin"] = table.groupby(["_panel", "_legend", rows], sort=False).cumcount()
-    lines, entries = (list(dict.fromkeys(table[name])) for name in (rows, "_legend"))
+    lines = [line for line in order if line in set(table[rows])]
+    entries = list(dict.fromkeys(table["_legend"]))
     looks = _looks(entries)
     present = {name: list(dict.fromkeys(table["_legend"][table["_panel"] == name])) for name in shown}
     most = max(map(len, present.values()))
@@ -114,8 +116,9 @@ def dots(
         axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axis.grid(axis="x")
     figure.supxlabel(label + left_out(table["_panel"], shown), fontsize=8)
-    if len(entries) > 1:
-        handles = [Line2D([], [], ls="", ms=4.5, label=entry, **looks[entry]) for entry in entries]
+    if len(entries) > 1 or chance:
+        told = entries if len(entries) > 1 else []
+        handles = [Line2D([], [], ls="", ms=4.5, label=entry, **looks[entry]) for entry in told]
         if chance:
             handles.append(Line2D([], [], color=GREY, marker="|", ls="", ms=7, label=chance.replace("_", " ")))
         figure.legend(handles=handles, loc="outside upper left", ncols=_columns(entries), handletextpad=0.2)
