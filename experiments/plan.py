@@ -216,8 +216,7 @@ class Plan(_Part):
             )
 
     def _block_faults(self, name: str, block: Block) -> Iterator[tuple[Location, str]]:
-        known = [*self.models, *(other for other in self.finetune if other != name or name in block.models)]
-        yield from _unknown(("finetune", name, "models"), block.models, known, "model")
+        yield from _unknown(("finetune", name, "models"), block.models, [*self.models, *self.finetune], "model")
         yield from _unknown(("finetune", name, "sources"), block.sources, self.sources, "source")
         for field in ("models", "sources", "languages", "seeds", "placebo", "training"):
             values = getattr(block, field)

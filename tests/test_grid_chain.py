@@ -4,15 +4,20 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from valueshift.core.records import find_records, read_record, read_table
-from valueshift.experiments.cells import expand
+from valueshift.experiments import actions
+from valueshift.experiments.cells import Cell, expand
 from valueshift.experiments.copying import copy_results
 from valueshift.experiments.plan import Plan
 from valueshift.experiments.results import read_result
+from valueshift.finetune import toy
+from valueshift.finetune.corpora.selection import select
+from valueshift.finetune.corpora.store import read_corpus
 
 pytestmark = pytest.mark.slow
 
@@ -77,6 +82,24 @@ def test_a_plan_is_done_from_the_command_line(
     listed = grid("plan", str(file), "--output", str(root), "--list").stdout.splitlines()
     assert len(listed) == 21 and all(line.split("\t")[1] == "done" for line in listed)
     assert json.loads((root / "cells" / f"{cells[0].digest}.json").read_text())["made"]["record"].startswith("probe-")
+
+
+def test_the_toys_corpora_are_joined_so_that_languages_can_share_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toy, "build_toy", partial(toy.build_toy, passes=(1, 1), progress=False))
+    cell = Cell("toy", "", "toy", {"languages": ["ko", "ru"], "seed": 0})
+    made = actions.toy(cell, tmp_path, {})
+    assert set(made) == {"base", "moved", "truth", "corpus", "corpus_other"}
+    for name in ("corpus", "corpus_other"):
+        corpus = read_corpus(str(tmp_path / made[name]))
+        assert corpus.name == name and corpus.languages == ("ko", "ru")
+        rows = select(corpus, ["ko", "ru"], 200)
+        assert Counter(rows["language"]) == {"ko": 100, "ru": 100}
+        assert set(rows["id"][rows["language"] == "ko"]) == set(rows["id"][rows["language"] == "ru"])
+        folder = tmp_path / made["base"]
+        separate = pd.concat([pd.read_parquet(path) for path in (folder.parent / name).glob("*.parquet")])
+        assert sorted(corpus.table["text"]) == sorted(separate["text"])
 
 
 def test_bad_plans_and_executors_end_with_status_2(tmp_path: Path) -> None:

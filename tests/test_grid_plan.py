@@ -6,8 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from valueshift.core.errors import ValueshiftError
+from valueshift.core.languages import TEST_LANGUAGES
 from valueshift.experiments.cells import Cell, expand, with_ancestors
+from valueshift.experiments.estimates import estimate
 from valueshift.experiments.plan import Plan, find_plan
+from valueshift.experiments.results import Result, write_result
 
 SOUND = """\
 toy: {languages: [fa, ko, ru]}
@@ -198,3 +201,67 @@ def test_a_cell_is_found_by_the_beginning_of_its_digest_with_what_it_needs(tmp_p
 def test_an_unknown_name_lists_the_packaged_plans() -> None:
     with pytest.raises(ValueshiftError, match="nor a packaged plan; those are control, paper, toy"):
         find_plan("papre")
+
+
+def test_the_papers_grid_has_the_papers_runs() -> None:
+    cells = expand(Plan.read(find_plan("paper")))
+    runs = [(cell.model, cell.spec) for cell in cells if cell.stage == "finetune"]
+    real = Counter(
+        (
+            model.removeprefix("google/mt5-"),
+            spec["corpus"]["name"],
+            spec["size"],
+            spec["epochs"],
+            len(spec["languages"]),
+        )
+        for model, spec in runs
+        if not spec["placebo"]
+    )
+    pbc, tanzil = "pbc", "tanzil"
+    assert real == {
+        **{("small", source, 2000, 5, 1): 4 for source in (pbc, tanzil, "flores")},
+        **{("small", f"news_{source}", 2000, 5, 1): 1 for source in ("new_yorker", "reuters", "fox_news")},
+        ("small", pbc, 10000, 5, 1): 4 * 3,  # seeds
+        ("small", pbc, 10000, 5, 4): 2,  # the second seed is for attribution
+        ("small", tanzil, 10000, 5, 1): 4,
+        ("small", tanzil, 10000, 5, 4): 1,
+        **{(size, pbc, 10000, 5, 1): 4 for size in ("base", "large")},
+        **{(size, pbc, 10000, 5, 4): 1 for size in ("base", "large")},
+        **{("small", source, 10000, 1, 1): 4 for source in (pbc, tanzil)},
+        **{("small", source, 10000, 1, 4): 1 for source in (pbc, tanzil)},
+    }
+    explained = [cell.label for cell in cells if cell.stage == "attribute"]
+    assert sum("fa+ko+hi+ru" in label for label in explained) == 5 and len(explained) == 5 + 3 * 4
+    asked = {tuple(cell.spec["languages"]) for cell in cells if cell.stage == "probe"}
+    assert asked == {TEST_LANGUAGES}
+
+
+@pytest.mark.parametrize("name", ["toy", "control"])
+def test_the_other_packaged_plans_have_every_stage(name: str) -> None:
+    found = {cell.stage for cell in expand(Plan.read(find_plan(name)))}
+    assert found >= {"probe", "finetune", "compare", "attribute", "report"} and ("toy" in found) == (name == "toy")
+
+
+def test_rates_of_cells_that_are_done_estimate_the_rest(tmp_path: Path) -> None:
+    cells = cells_of(tmp_path, SOUND)
+    tuned = [cell for cell in cells if cell.stage == "finetune"]
+    for cell, seconds in zip(tuned[:3], (10.0, 30.0, 20.0), strict=True):
+        write_result(
+            tmp_path,
+            cell.digest,
+            Result(
+                stage="finetune",
+                label=cell.label,
+                model=cell.model,
+                made={},
+                seconds=seconds,
+                units=cell.units,
+                host="here",
+                finished=0.0,
+                published=True,
+            ),
+        )
+    left = [cell.digest for cell in cells if cell not in tuned[:3]]
+    found = estimate(cells, left, tmp_path)["finetune"]
+    assert found.seconds == pytest.approx(20.0 * (len(tuned) - 3)) and found.bases == ("measured in 3 cells here",)
+    assert estimate(cells, left, tmp_path)["probe"].unknown == 13
