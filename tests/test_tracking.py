@@ -199,11 +199,11 @@ def test_runs_are_linked_by_the_digests_of_their_models() -> None:
     assert tags["valueshift.tuned"] == f"{'c' * 16} {'d' * 16}"
     assert tags["valueshift.runs.base"] == "e" * 16
     assert "valueshift.model" not in tags
-    assert schema.models(comparison) == [
-        ("google/mt5-small", "b" * 16),
-        ("x/moved", "c" * 16),
-        ("x/other", "d" * 16),
-    ]
+    assert schema.models(comparison) == {
+        "b" * 16: ("mt5-small", "google/mt5-small"),
+        "c" * 16: ("moved", "x/moved"),
+        "d" * 16: ("other", "x/other"),
+    }
     assert schema.run_name(comparison) == "moved other ← mt5-small comparison"
 
 

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from valueshift.core.digests import digest
 from valueshift.core.errors import ValueshiftError
-from valueshift.core.records import read_record, read_table, write_record
+from valueshift.core.records import read_record, write_record
 from valueshift.core.scores import COLUMNS
 from valueshift.tracking import schema
 from valueshift.tracking.client import experiment_id, opened
@@ -164,17 +164,22 @@ def test_runs_of_a_tuned_model_say_what_it_was_tuned_on_and_link_its_run(root: P
 
 def test_a_placebo_is_named_so_and_a_model_from_elsewhere_has_no_such_params(root: Path) -> None:
     placebo = read_record(finetune_record(root, placebo=True, languages=["fa", "ko"]))
-    assert label(placebo) == "fa ko tanzil 2000 seed 1 placebo"
-    assert tuned_on(placebo)["placebo"] is True
+    assert label([placebo]) == "fa ko tanzil 2000 seed 1 placebo"
+    assert tuned_on([placebo])["placebo"] is True
     other = read_record(comparison_record(root, digest("another")))
-    assert made_by(other, root) is None
+    assert made_by(other, root) == ()
     assert not [name for name in schema.params(other) if name.startswith("tuned_on")]
 
 
-def test_a_comparison_of_several_models_was_not_tuned_on_one_thing(root: Path) -> None:
-    finetune_record(root)
-    several = write_record(root, "comparison", {"base": BASE, "tuned": [TUNED, digest("x")]}, {})
-    assert made_by(read_record(several), root) is None
+def test_of_several_models_only_what_they_agree_on_is_said(root: Path) -> None:
+    first, second = finetune_record(root), finetune_record(root, seed=2, checkpoint=digest("x"))
+    several = read_record(write_record(root, "attribution", {"base": BASE, "tuned": [TUNED, digest("x")]}, {}))
+    made = made_by(several, root)
+    assert [one.digest for one in made] == [read_record(first).digest, read_record(second).digest]
+    assert tuned_on(made) == {"languages": ["fa"], "corpus": "tanzil", "size": 2000, "placebo": False}
+    assert schema.run_name(several, made) == "fa tanzil 2000 ← mt5-small attribution"
+    unknown = write_record(root, "attribution", {"base": BASE, "tuned": [TUNED, digest("y")]}, {})
+    assert made_by(read_record(unknown), root) == ()
 
 
 def test_a_damaged_finetune_record_stops_only_its_own_publication(root: Path, client: MlflowClient) -> None:
@@ -254,14 +259,24 @@ def test_the_top_examples_of_an_attribution_are_an_artifact(root: Path, client: 
     output.mkdir()
     (output / "top100.json").write_text("[1]")
     tables = {"influence": pd.DataFrame({"example": ["tanzil:fa:1"], "score": [0.5]})}
-    inputs = {"base": BASE, "tuned": TUNED, "corpus": CORPUS}
-    folder = write_record(root, "attribution", inputs, tables, settings={"output": str(output)})
-    finetune_record(root)
+    finetune = read_record(finetune_record(root))
+    inputs = {"base": BASE, "tuned": [TUNED], "finetune": [finetune.digest]}
+    settings = {"base": f"probe-{digest('p')}", "tuned": f"probe-{digest('q')}", "output": str(output)}
+    metrics = {"0_overview/stability": 0.54321, "share/de.fa": 0.25}
+    folder = write_record(root, "attribution", inputs, tables, settings=settings, metrics=metrics)
     run = run_of(client, publish(folder, root).run_id)
     names = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert names == {"record.json", "influence.parquet", "influence.json", "top100.json"}
+    assert run.data.metrics == {"0_overview/stability": 54.3, "share/de.fa": 25.0}
     assert run.data.params["tuned_on.languages"] == "fa"
-    assert read_table(folder, "influence").equals(tables["influence"])
+    assert "finetune" not in run.data.params
+    assert [item.dataset.digest for item in run.inputs.dataset_inputs] == [CORPUS["digest"]]
+    read = [client.get_logged_model(item.model_id) for item in run.inputs.model_inputs]
+    assert {model.name: model.params["path"] for model in read} == {
+        "mt5-small": "google/mt5-small",
+        "fa tanzil 2000 seed 1": "checkpoints/3f",
+    }
+    assert run.info.run_name == "fa tanzil 2000 seed 1 ← mt5-small attribution"
 
 
 def test_everything_of_an_active_run_is_in_the_records_folder(root: Path, chosen: MlflowClient) -> None:

@@ -77,7 +77,7 @@ def is_whole(client: MlflowClient, run: Run, folder: Path) -> bool:
     return (
         {name: run.data.metrics[name] for name in schema.metrics(record)} == schema.metrics(record)
         and [point.step for point in points] == list(range(1, int(record.metrics["steps"]) + 1))
-        and run.data.params == schema.params(record, record)
+        and run.data.params == schema.params(record, [record])
         and {item.path for item in found} == names
         and len(run.inputs.dataset_inputs) == len(run.inputs.model_inputs) == len(run.outputs.model_outputs) == 1
     )

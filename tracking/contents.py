@@ -6,7 +6,7 @@ has already is left out.
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -27,7 +27,7 @@ from ..core.digests import digest
 from ..core.records import RunRecord, read_table
 from ..core.scores import COLUMNS
 from . import schema
-from .lineage import label
+from .lineage import Known, corpus, known_models
 
 TABLE_ROWS_LIMIT = 5000
 TOP_EXAMPLES = "top100.json"
@@ -44,16 +44,17 @@ def curves(folder: Path, record: RunRecord) -> list[Metric]:
     ]
 
 
-def datasets(record: RunRecord) -> list[DatasetInput]:
+def datasets(record: RunRecord, made: Sequence[RunRecord]) -> list[DatasetInput]:
     """Probe files, survey and corpus by reference: name and digest, never content."""
     found = []
     if isinstance(probes := record.inputs.get("probes"), dict):
         found.append(_dataset("probes", str(record.inputs.get("probe_set")), digest(probes), {"probes": probes}))
     if isinstance(survey := record.settings.get("survey"), dict):
         found.append(_dataset("survey", f"{record.inputs.get('probe_set')} survey", survey["digest"], survey))
-    if isinstance(corpus := record.inputs.get("corpus"), dict):
-        source = {"corpus": record.settings.get("corpus"), **corpus}
-        found.append(_dataset("training", str(corpus["name"]), str(corpus["digest"]), source))
+    for one in made if record.kind in ("finetune", "attribution") else ():
+        if (sentences := corpus(one)).get("digest"):
+            source = {"corpus": one.settings.get("corpus"), **sentences}
+            found.append(_dataset("training", str(sentences["name"]), str(sentences["digest"]), source))
     return found
 
 
@@ -64,35 +65,32 @@ def _dataset(context: str, name: str, identity: str, source: dict[str, object]) 
     )
 
 
-def log_checkpoints(client: MlflowClient, run: Run, record: RunRecord, made: RunRecord | None) -> None:
+def log_checkpoints(client: MlflowClient, run: Run, record: RunRecord, made: Sequence[RunRecord]) -> None:
     """Link the run with its checkpoints, which MLflow knows by path and digest: what was read and what was made.
 
     They are external models: referred to, never uploaded. Each is created once an experiment.
     """
-    run = client.get_run(run.info.run_id)
+    run = client.get_run(run.info.run_id)  # one that was searched for lacks its inputs
     experiment = run.info.experiment_id
-    tuned = str(made.settings.get("checkpoint_digest")) if made else None
-    read = [
-        _external_model(client, experiment, label(made) if made and identity == tuned else name, name, identity)
-        for name, identity in schema.models(record)
-    ]
+    read = [_external_model(client, experiment, known, digest) for digest, known in schema.models(record, made).items()]
     there = {item.model_id for item in (run.inputs.model_inputs if run.inputs else [])}
     if new := [model for model in read if model not in there]:
         client.log_inputs(run.info.run_id, models=[LoggedModelInput(model) for model in new])
-    if record.kind == "finetune" and made and tuned:
-        written = _external_model(client, experiment, label(made), str(record.settings.get("checkpoint")), tuned)
-        if written not in {item.model_id for item in (run.outputs.model_outputs if run.outputs else [])}:
-            client.log_outputs(run.info.run_id, [LoggedModelOutput(written, 0)])
+    written = record.settings.get("checkpoint_digest")
+    if record.kind == "finetune" and isinstance(written, str):
+        model = _external_model(client, experiment, known_models(made)[written], written)
+        if model not in {item.model_id for item in (run.outputs.model_outputs if run.outputs else [])}:
+            client.log_outputs(run.info.run_id, [LoggedModelOutput(model, 0)])
 
 
-def _external_model(client: MlflowClient, experiment: str, name: str, path: str, identity: str) -> str:
+def _external_model(client: MlflowClient, experiment: str, known: Known, identity: str) -> str:
     """Id of MLflow's reference to a checkpoint, created where the experiment has none of this digest."""
     if found := client.search_logged_models([experiment], f"tags.`{schema.DIGEST}` = '{identity}'", max_results=1):
         return str(found[0].model_id)
-    # MLflow refuses / : . % " ' in names of models.
-    readable = re.sub(r"[^\w\- ]", "_", name if name == identity else Path(name).name) or identity
+    name = re.sub(r"[^\w\- ]", "_", known.name) or identity  # MLflow refuses / : . % " ' in names of models
     tags = {schema.DIGEST: identity, MLFLOW_MODEL_IS_EXTERNAL: "true"}
-    model = client.create_logged_model(experiment, readable, tags=tags, params={"path": path, "digest": identity})
+    params = {"path": known.path, "digest": identity}
+    model = client.create_logged_model(experiment, name, tags=tags, params=params)
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     return str(model.model_id)
 

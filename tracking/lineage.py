@@ -1,7 +1,8 @@
 """Which finetune record made a checkpoint: what a probed or compared model was tuned on, by content digest."""
 
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
 
 from ..core.errors import ValueshiftError
 from ..core.records import RunRecord, read_record
@@ -10,17 +11,32 @@ TUNED_ON = ("languages", "corpus", "size", "seed", "placebo")
 """What is said of a tuned model, as inputs of its finetune record."""
 
 
-def made_by(record: RunRecord, root: Path) -> RunRecord | None:
-    """The finetune record in `root` of the model that a record is about; of a finetune record itself.
+class Known(NamedTuple):
+    """A model as people know it."""
 
-    None where the model was not made here, or where a record compares several.
+    name: str
+    path: str
+
+
+def made_by(record: RunRecord, root: Path) -> tuple[RunRecord, ...]:
+    """The finetune records in `root` of the models that a record is about, in their order; of a finetune record itself.
+
+    Empty where one of the models was not made here.
     """
     if record.kind == "finetune":
-        return record
-    about = record.inputs.get("tuned", record.inputs.get("model"))
-    wanted = about if isinstance(about, list) else [about]
-    found = [made for made in _finetune_records(root) if made.settings.get("checkpoint_digest") in wanted]
-    return found[0] if len(wanted) == 1 and found else None
+        return (record,)
+    wanted = digests_of(record.inputs.get("tuned", record.inputs.get("model")))
+    found = {made.settings.get("checkpoint_digest"): made for made in _finetune_records(root)}
+    return tuple(found[digest] for digest in wanted) if all(digest in found for digest in wanted) else ()
+
+
+def digests_of(value: Any) -> list[str]:
+    """Digests in one of the shapes `"digest"`, `{"digest": ...}`, or a list of either."""
+    if isinstance(value, list):
+        return [found for item in value for found in digests_of(item)]
+    if isinstance(value, Mapping):
+        value = value.get("digest")
+    return [value] if isinstance(value, str) else []
 
 
 def _finetune_records(root: Path) -> list[RunRecord]:
@@ -34,18 +50,37 @@ def _finetune_records(root: Path) -> list[RunRecord]:
     return records
 
 
-def tuned_on(made: RunRecord) -> dict[str, Any]:
-    """Languages, corpus, size, seed and placebo of a finetune record, as far as it has them."""
-    inputs = dict(made.inputs)
-    if isinstance(corpus := inputs.get("corpus"), dict):
-        inputs["corpus"] = corpus.get("name")
-    return {name: inputs[name] for name in TUNED_ON if inputs.get(name) is not None}
+def tuned_on(made: Sequence[RunRecord]) -> dict[str, Any]:
+    """Languages, corpus, size, seed and placebo of finetune records, as far as all of them agree."""
+    each = [{**one.inputs, "corpus": corpus(one).get("name")} for one in made]
+    common = {name: each[0].get(name) for name in TUNED_ON} if each else {}
+    return {
+        name: value
+        for name, value in common.items()
+        if value is not None and all(inputs.get(name) == value for inputs in each)
+    }
 
 
-def label(made: RunRecord) -> str:
-    """The same in a few words, such as `fa tanzil 2000 seed 0`."""
+def corpus(made: RunRecord) -> Mapping[str, Any]:
+    """Name and digest of the corpus of a finetune record."""
+    found = made.inputs.get("corpus")
+    return found if isinstance(found, Mapping) else {"name": found}
+
+
+def label(made: Sequence[RunRecord]) -> str:
+    """What models were tuned on in a few words, such as `fa tanzil 2000 seed 0`."""
     about = tuned_on(made)
     words = [*about.get("languages", []), about.get("corpus"), about.get("size")]
     words += ["seed", about["seed"]] if "seed" in about else []
     words += ["placebo"] if about.get("placebo") else []
     return " ".join(str(word) for word in words if word is not None)
+
+
+def known_models(made: Sequence[RunRecord]) -> dict[str, Known]:
+    """Digest to name and path of every model that these records know: those that they made, and what they began with."""
+    models = {}
+    for one in made:
+        if isinstance(path := one.settings.get("model"), str):
+            models[str(one.inputs.get("model"))] = Known(PurePath(path).name, path)
+        models[str(one.settings.get("checkpoint_digest"))] = Known(label([one]), str(one.settings.get("checkpoint")))
+    return models

@@ -50,8 +50,8 @@ class _Item:
     root: Path
 
     @cached_property
-    def made(self) -> RunRecord | None:
-        """The finetune record of its model, where there is one."""
+    def made(self) -> tuple[RunRecord, ...]:
+        """The finetune records of its models, as far as there are any."""
         return made_by(self.record, self.root)
 
 
@@ -195,7 +195,7 @@ def _send(client: MlflowClient, run: Run, item: _Item, artifact_path: str | None
         tables = RunTag(*table_tag(write_tables(item.folder, record, Path(views)), artifact_path, run))
         values = {"metrics": [*metrics, *curves(item.folder, record)], "params": params, "tags": [tables]}
         _despite_others(lambda: client.log_batch(run_id, **values, synchronous=True))
-        if found := datasets(record):
+        if found := datasets(record, made):
             _despite_others(lambda: client.log_inputs(run_id, found))
         _despite_others(lambda: log_checkpoints(client, run, record, made))
         client.log_artifacts(run_id, str(item.folder), artifact_path)

@@ -7,7 +7,7 @@ are linked by tags, so that `tags."valueshift.base" = "<digest>"` finds every co
   comes first, since MLflow's columns are narrow. Start and end are the record's `created`.
 - **Tags**: `valueshift.` + `kind`, `digest`, `record` (folder name), `content` (see `content_key`), `status`
   (`publishing`, then `complete`: read only complete runs), the model digests under `model`, `base`, `tuned`, under
-  `finetune` the digest of the finetune record that made the model, and under `runs.base` and `runs.tuned` those of the
+  `finetune` those of the finetune records that made the models, and under `runs.base` and `runs.tuned` those of the
   probe records that are compared.
   `mlflow.note.content`, the description, holds the record's notes.
 - **Params**: `inputs` and `settings`, nested keys joined by dots, lists by commas: `model` as given, `probe_set`,
@@ -28,14 +28,14 @@ are linked by tags, so that `tags."valueshift.base" = "<digest>"` finds every co
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, Literal, NamedTuple
 
 from ..core.digests import digest, file_sha256
 from ..core.errors import ValueshiftError
 from ..core.records import RunRecord
-from .lineage import label, tuned_on
+from .lineage import Known, digests_of, known_models, label, tuned_on
 
 KIND = "valueshift.kind"
 DIGEST = "valueshift.digest"
@@ -73,6 +73,12 @@ FAMILIES: dict[str, Family] = {
     "rho": Family("Spearman correlation with a country, `rho/<language>.<ISO3>` [5.1]", "correlation", "mean"),
     "rho_change": Family("its change by fine-tuning [Table 3]", "correlation", "mean"),
     "dissimilarity": Family("mean dissimilarity of languages [5.2.1, 6]", "correlation", None),
+    "share": Family(
+        "share of a fine-tuning language among the top examples, `share/<test>.<tuned>` [7]", "fraction", None
+    ),
+    "stability": Family("share of the top examples on which two projections agree", "fraction", None),
+    "token_overlap": Family("share of the top examples that token overlap finds too", "fraction", None),
+    "random_overlap": Family("the same of a random ranking", "fraction", None),
     "similarity": Family("correlation of two similarity structures [Fig. 5, 12]", "correlation", None),
     "parallelism": Family("mean cosine between the changes of languages [Fig. 4, 11]", "correlation", None),
 }
@@ -147,17 +153,17 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
         yield name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def params(record: RunRecord, made: RunRecord | None = None) -> dict[str, str]:
+def params(record: RunRecord, made: Sequence[RunRecord] = ()) -> dict[str, str]:
     """The run's params: inputs, settings and versions, flat; a setting named like an input is `setting.<name>`.
 
     Args:
         record: of the run.
-        made: the finetune record of the run's model, where there is one.
+        made: the finetune records of its models, as far as there are any.
     """
     inputs = dict(record.inputs)
     if isinstance(probes := inputs.get("probes"), Mapping):
         inputs = {"languages": list(probes), **inputs, "probes": digest(probes)}
-    for key in (*MODELS, *(["runs"] if _compared(record) else [])):
+    for key in (*MODELS, "finetune", *(["runs"] if _compared(record) else [])):
         inputs.pop(key, None)  # digests, which are tags
     settings = {key: value for key, value in record.settings.items() if key != "survey"}  # a dataset
     pairs = list(_flat(inputs))
@@ -165,7 +171,7 @@ def params(record: RunRecord, made: RunRecord | None = None) -> dict[str, str]:
     pairs += [(f"setting.{name}" if name in taken else name, value) for name, value in _flat(settings)]
     pairs.sort(key=lambda pair: pair[0].split(".")[0] not in MODELS)
     pairs += [(f"version.{library}", number) for library, number in record.versions.items()]
-    pairs = [*_flat({"tuned_on": tuned_on(made) if made else {}}), *pairs]
+    pairs = [*_flat({"tuned_on": tuned_on(made)}), *pairs]
     return _distinct(
         (name, value if len(value) <= PARAM_LIMIT else f"{len(value)} characters, whole in record.json")
         for name, value in pairs
@@ -179,60 +185,60 @@ def _compared(record: RunRecord) -> Mapping[str, str]:
     return runs if isinstance(runs, Mapping) else {}
 
 
-def _digests(value: Any) -> list[str]:
-    """Digests in one of the shapes `"digest"`, `{"digest": ...}`, or a list of either."""
-    if isinstance(value, list):
-        return [found for item in value for found in _digests(item)]
-    if isinstance(value, Mapping):
-        value = value.get("digest")
-    return [value] if isinstance(value, str) else []
+def _given_paths(record: RunRecord, key: str) -> list[str]:
+    """The models of `key` as the user gave them; an attribution names the records of its models instead."""
+    given = record.settings.get(key) if record.kind != "attribution" else None
+    paths = [given] if isinstance(given, str) else given
+    return paths if isinstance(paths, list) and all(isinstance(path, str) for path in paths) else []
 
 
-def _given_names(record: RunRecord, key: str) -> list[str]:
-    """The models of `key` as the user gave them, else their digests."""
-    given = record.settings.get(key)
-    names = [given] if isinstance(given, str) else given
-    if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
-        return names
-    return _digests(record.inputs.get(key))
+def models(record: RunRecord, made: Sequence[RunRecord] = ()) -> dict[str, Known]:
+    """Digest to name and path of every model that the record is about.
 
-
-def models(record: RunRecord) -> list[tuple[str, str]]:
-    """Name as given and digest of every model that the record is about, each once."""
-    found: dict[str, str] = {}
+    Args:
+        record: of the run.
+        made: the finetune records of its models, as far as there are any.
+    """
+    found: dict[str, Known] = {}
+    known = known_models(made)
     for key in MODELS:
-        digests, names = _digests(record.inputs.get(key)), _given_names(record, key)
+        digests, paths = digests_of(record.inputs.get(key)), _given_paths(record, key)
         for position, identity in enumerate(digests):
-            found.setdefault(identity, names[position] if len(names) == len(digests) else identity)
-    return [(name, identity) for identity, name in found.items()]
+            other = known.get(identity, Known(identity, identity))
+            path = paths[position] if len(paths) == len(digests) else other.path
+            found.setdefault(identity, Known(other.name if identity in known else PurePath(path).name, path))
+    return found
 
 
-def tags(record: RunRecord, made: RunRecord | None = None) -> dict[str, str]:
+def tags(record: RunRecord, made: Sequence[RunRecord] = ()) -> dict[str, str]:
     """The tags that describe and link a run; `content` and `status` are the publisher's."""
-    linked = {f"valueshift.{key}": " ".join(_digests(record.inputs.get(key))) for key in MODELS}
+    linked = {f"valueshift.{key}": " ".join(digests_of(record.inputs.get(key))) for key in MODELS}
     linked |= {f"valueshift.runs.{side}": digest for side, digest in _compared(record).items()}
-    linked[FINETUNE] = made.digest if made else ""
+    linked[FINETUNE] = " ".join(one.digest for one in made)
     return {KIND: record.kind, DIGEST: record.digest, RECORD: record.name} | {
         key: value for key, value in linked.items() if value
     }
 
 
-def run_name(record: RunRecord, made: RunRecord | None = None) -> str:
+def run_name(record: RunRecord, made: Sequence[RunRecord] = ()) -> str:
     """Models, kind, what they were tuned on and test languages in a few words."""
+    if record.kind == "report" and isinstance(runs := record.inputs.get("runs"), list):
+        return f"report of {len(runs)} runs"
 
     def few(words: list[str], many: str) -> str:
         return " ".join(words) if len(words) <= 4 else f"{len(words)} {many}"
 
-    models_of = {key: [PurePath(name).name for name in _given_names(record, key)] for key in MODELS}
+    known = models(record, made)
+    named = {
+        key: [known[identity].name for identity in digests_of(record.inputs.get(key))]
+        or [PurePath(path).name for path in _given_paths(record, key)]
+        for key in MODELS
+    }
     if made and record.kind != "finetune":
-        # Its checkpoint is named by a digest, which says nothing.
-        models_of["tuned" if models_of["tuned"] else "model"] = [label(made)]
-    named = [models_of[key] for key in ("tuned", "model", "base")]
-    subject = " ← ".join(few(names, "models") for names in named if names)
-    if record.kind == "report" and isinstance(runs := record.inputs.get("runs"), list):
-        return f"report of {len(runs)} runs"
+        named["tuned" if named["tuned"] else "model"] = [label(made)]
+    subject = " ← ".join(few(named[key], "models") for key in ("tuned", "model", "base") if named[key])
     asked = few(params(record).get("languages", "").split(", "), "languages")
-    about = label(record) if record.kind == "finetune" else asked
+    about = label([record]) if record.kind == "finetune" else asked
     return " ".join(word for word in (subject or record.digest, record.kind, about) if word)
 
 
