@@ -114,13 +114,14 @@ class FactorisedFeatures:
             counted = states[0][batch.counted]
             gradient, wrong = self._through_head(counted.detach(), batch, found)
             torch.autograd.backward(counted, gradient)
-        vectors = torch.cat([self._part(key, found, len(batch.items)) for key in self.blocks], dim=1)
-        summed = vectors.new_zeros(len(items), self.dimension).index_add_(0, batch.items, vectors)
-        return summed, mean_by_item(wrong.float(), batch, len(items))
+        vectors = torch.cat([self._by_item(key, found, batch, len(items)) for key in self.blocks], dim=1)
+        return vectors, mean_by_item(wrong.float(), batch, len(items))
 
-    def _part(self, key: int, found: dict[int, Tensor], rows: int) -> Tensor:
+    def _by_item(self, key: int, found: dict[int, Tensor], batch: Batch, items: int) -> Tensor:
+        """A block's part of the items' vectors, shape (items, block's dimension): the sum over their rows."""
         block = self.blocks[key]
-        return found[key].flatten(1) if key in found else block.rows.new_zeros(rows, block.dimension)
+        part = block.rows.new_zeros(items, block.dimension)
+        return part.index_add_(0, batch.items, found[key].flatten(1)) if key in found else part
 
     @contextmanager
     def _watched(self, found: dict[int, Tensor]) -> Iterator[list[Tensor]]:
