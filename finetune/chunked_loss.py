@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
+from ..harness_ext.heads import head_input
 from .span_corruption import IGNORED
 
 _LOGITS = {"cpu": 1 << 25, "other": 1 << 28}
@@ -40,7 +41,7 @@ def chunked_loss(model: Any) -> Iterator[None]:
             return forward(*args, decoder_input_ids=decoder_input_ids, **kwargs)
         if decoder_input_ids is None:
             decoder_input_ids = inner.prepare_decoder_input_ids_from_labels(labels)
-        with _head_input(head) as states:
+        with head_input(head) as states:
             forward(*args, decoder_input_ids=decoder_input_ids, **kwargs)
         asked = labels != IGNORED
         return Seq2SeqLMOutput(loss=cross_entropy(states[0][asked], head.weight, labels[asked]))
@@ -50,22 +51,6 @@ def chunked_loss(model: Any) -> Iterator[None]:
         yield
     finally:
         inner.__dict__.pop("forward", None)
-
-
-@contextmanager
-def _head_input(head: Any) -> Iterator[list[Tensor]]:
-    """Keep what the model gives its head, scaled as the model scales it; the head projects nothing."""
-    states: list[Tensor] = []
-
-    def keep(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        states.append(inputs[0])
-        return (inputs[0][:0],)
-
-    hook = head.register_forward_pre_hook(keep)
-    try:
-        yield states
-    finally:
-        hook.remove()
 
 
 def cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from ..core.errors import ValueshiftError
 from ..core.files import explained
-from ..harness_ext.patches import keep_untied_head
+from ..harness_ext.heads import keep_untied_head
 from .chunked_loss import chunked_loss
 from .span_corruption import SpanCorruption, SpanCorruptionCollator
 from .used_rows import only_used_rows

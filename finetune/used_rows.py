@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..harness_ext.patches import is_untied
+from ..harness_ext.heads import is_untied
 
 
 @contextmanager

@@ -7,8 +7,7 @@ first position cancels and is not computed.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +19,7 @@ from ..core.errors import ValueshiftError
 from ..core.probes import Probe
 from ..core.sentinels import resolve_sentinels
 from .formats import EncoderDecoderIds, Format, encoder_decoder_ids
+from .heads import head_input
 from .scoring import OptionScore, Scores, TokenScore, padded, summed
 
 _BLOCK_OF_LOGITS = {"cpu": 1 << 17, "other": 1 << 24}  # elements: half a MB in float32, and 64 MB on an accelerator
@@ -100,7 +100,7 @@ class EncoderDecoderScorer:
         """What the head is given after `<start> sentinel 0` (probes x width), the decoder's cache, the encoder's mask."""
         inputs, mask = padded([ids.encoder for ids in batch], self.tokenizer.pad_token_id, self.device)
         start = [self.model.config.decoder_start_token_id, self.sentinels.ids[0]]
-        with self._captured() as states:
+        with head_input(self.head) as states:
             step = self.model(
                 input_ids=inputs,
                 attention_mask=mask,
@@ -120,7 +120,7 @@ class EncoderDecoderScorer:
         probes = torch.tensor([number // 2 for number in longer], device=mask.device)
         cache.batch_select_indices(probes)
         inputs, given = padded([targets[number][:-1] for number in longer], self.tokenizer.pad_token_id, self.device)
-        with self._captured() as states:
+        with head_input(self.head) as states:
             self.model(
                 encoder_outputs=(torch.empty(len(longer), mask.shape[1], 0, device=mask.device),),  # it is in the cache
                 attention_mask=mask[probes],
@@ -129,21 +129,6 @@ class EncoderDecoderScorer:
                 use_cache=True,
             )
         return [states[0][given.bool().to(states[0].device)]]
-
-    @contextmanager
-    def _captured(self) -> Iterator[list[Tensor]]:
-        """Keep what the model gives its head (rows x steps x width, scaled as the model scales it); the head projects nothing."""
-        states: list[Tensor] = []
-
-        def keep(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            states.append(inputs[0])
-            return (inputs[0][:0],)
-
-        hook = self.head.register_forward_pre_hook(keep)
-        try:
-            yield states
-        finally:
-            hook.remove()
 
     def _token_scores(self, states: Tensor, asked: Sequence[tuple[int, int]], unnormalised: int) -> list[TokenScore]:
         """Log-probability of each asked (row of states, token), and whether it is the row's most probable one.

@@ -25,7 +25,7 @@ from transformers import (
 from ..core.errors import ValueshiftError
 from ..core.files import whole_folder
 from .adapters import base_of, is_checkpoint, merged
-from .patches import is_untied, keep_untied_head
+from .heads import is_untied, keep_untied_head
 
 
 class MaskedModels:

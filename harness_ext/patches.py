@@ -19,6 +19,7 @@ from typing import Any
 
 from ..core.errors import ValueshiftError
 from ..core.paths import task_folders
+from .heads import keep_untied_head
 
 log = logging.getLogger("valueshift.hook")
 
@@ -51,25 +52,6 @@ def discovery(manager: Any) -> None:
         self.include_path = given
 
     manager.TaskManager.__init__ = init
-
-
-def is_untied(model: Any) -> bool:
-    """Whether an encoder-decoder model has a head of its own: its output embedding is not its input embedding."""
-    inner = getattr(model, "base_model", model) if hasattr(model, "peft_config") else model
-    if not getattr(getattr(inner, "config", None), "is_encoder_decoder", False):
-        return False
-    head, embedding = inner.get_output_embeddings(), inner.get_input_embeddings()
-    return head is not None and embedding is not None and head.weight is not embedding.weight
-
-
-def keep_untied_head(model: Any) -> None:
-    """Correct the configuration of an untied encoder-decoder model that claims to be tied; `tie_weights` then keeps its head."""
-    if is_untied(model) and getattr(model.config, "tie_word_embeddings", False):
-        model.config.tie_word_embeddings = False
-        log.warning(
-            "the output head of this %s is not tied to its embedding, but its configuration says so; the head is kept as loaded",
-            model.config.model_type,
-        )
 
 
 def untied_head(huggingface: Any) -> None:
