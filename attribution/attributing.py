@@ -31,7 +31,7 @@ from .measurement import Example, Query, masked_examples, query
 from .results import metrics_of, notes_of, tables_of
 from .scoring import Method, Parts, parts
 
-_OURS = Method(seeds=(0, 1), damping=1.0)
+_OURS = Method(seeds=(0, 1))
 
 
 @dataclass(frozen=True)

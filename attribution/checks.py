@@ -4,7 +4,8 @@
                     sentences kept (linear datamodeling score: Park et al. 2023, section 4.1)
     removal         how much a contrast falls when the sentences that are said to have pushed it are left out, against as many
                     random ones
-    randomisation   how far the ranking is the same when the weights are shuffled (Adebayo et al. 2018): it should not be
+    randomisation   how far the ranking is the same when the weights are shuffled (Adebayo et al. 2018). What is the same was not
+                    read from what the model learned; the LDS of the shuffled ranking says how far one gets without that
     recall          share of the planted contradicting sentences among as many bottom ones, and of the supporting at the top.
                     It stands beside LDS because it proves nothing alone: token overlap finds what was planted, too
 
@@ -38,6 +39,7 @@ from .scoring import Method, influence
 Kept = NDArray[np.bool_]
 """Which sentences are trained on, (sentences,) or (models, sentences)."""
 Doubles = NDArray[np.float64]
+SHUFFLED = "shuffled weights"
 RESAMPLES = 2_000
 _QUERIES = 8  # at a time
 _BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} models, {rate_fmt}, done at {eta:%H:%M:%S}"
@@ -125,25 +127,24 @@ def check(
         seed: of all draws.
         folder: of retrainings that are done.
     """
-    name, method = next(iter(methods.items()))
+    name = next(iter(methods))
     found = trial(subject, methods, models, seed, folder)
     k = min(TOP, len(subject.examples) // 10)
     return {
         "lds": lds_table([found], seed),
         "removal": removal(subject, found.scores[name], k, removals, seed, folder),
-        "randomisation": randomisation(subject, method, found.scores[name], k, seed),
+        "randomisation": randomisation(found.scores[name], found.scores[SHUFFLED], k),
     }, found
 
 
 def trial(subject: Subject, methods: Mapping[str, Method], models: int, seed: int, folder: Path | None = None) -> Trial:
-    """Train models on random halves and score the sentences by each method, by token overlap and at random."""
+    """Train models on random halves, and score the sentences by each method, by the first with shuffled weights, and by none."""
     n = len(subject.examples)
     generator = np.random.default_rng(seed)
     kept = np.stack([generator.permutation(n) < n // 2 for _ in range(models)])
-    scores = {
-        name: influence(subject.tuned, subject.tokenizer, subject.examples, subject.queries, method)
-        for name, method in methods.items()
-    }
+    given = subject.tokenizer, subject.examples, subject.queries
+    scores = {name: influence(subject.tuned, *given, method) for name, method in methods.items()}
+    scores[SHUFFLED] = influence(shuffled(subject.tuned, seed), *given, next(iter(methods.values())))
     scores["token overlap"] = subject.token_overlap
     scores["random"] = generator.random(subject.token_overlap.shape, dtype=np.float32)
     return Trial(kept, outcomes(subject, kept, folder, "random halves"), scores)
@@ -260,22 +261,25 @@ def removal(
     return pd.DataFrame([row | {"difference": value, "low": low, "high": high, "queries": queries}])
 
 
-def randomisation(subject: Subject, method: Method, scores: Floats, k: int, seed: int = 0) -> pd.DataFrame:
-    """Shuffle the entries of each weight matrix and attribute again: what remains of the ranking is not of the model.
-
-    Returns:
-        One row: spearman (mean over queries of all scores with those of the shuffled model), overlap (of the top k), chance
-        (k / sentences), queries.
-    """
-    shuffled = copy.deepcopy(subject.tuned)
+def shuffled(model: Any, seed: int = 0) -> Any:
+    """A copy of a model with the entries of each of its tensors in random order: the same weights, and nothing learned."""
+    found = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in shuffled.parameters():
+        for parameter in found.parameters():
             order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
             parameter.copy_(parameter.flatten()[order].view_as(parameter))
-    without = influence(shuffled, subject.tokenizer, subject.examples, subject.queries, method)
+    return found
+
+
+def randomisation(scores: Floats, without: Floats, k: int) -> pd.DataFrame:
+    """What remains of a ranking when the weights are shuffled; both (sentences, queries).
+
+    Returns:
+        One row: spearman (mean over queries), overlap (of the top k), chance (k / sentences), queries.
+    """
     pairs = zip(scores.T, without.T, strict=True)
-    spearman = float(np.mean([stats.spearmanr(with_, other).statistic for with_, other in pairs]))
+    spearman = float(np.mean([stats.spearmanr(learned, other).statistic for learned, other in pairs]))
     overlap = float(overlaps(ranked(scores, k, "top"), ranked(without, k, "top")).mean())
     chance = k / len(scores)
     return pd.DataFrame([{"spearman": spearman, "overlap": overlap, "chance": chance, "queries": scores.shape[1]}])

@@ -36,8 +36,8 @@ LANGUAGES = ("de", "fa")
 QUESTIONS = 6
 COPIES = 8
 """Supporting sentences of a planted question, and as many contradicting ones."""
-NEUTRAL = 72
-PASSES = 15
+NEUTRAL = 144
+PASSES = 20
 """Over all statements, to make the base model."""
 EPOCHS, BATCH, LEARNING_RATE = 6, 16, 5e-4
 
@@ -87,18 +87,17 @@ def plant(languages: Sequence[str] = LANGUAGES, seed: int = 0) -> Planted:
         probes = sorted(probe_set("wvs").probes(language), key=lambda probe: len(probe.text))
         mine = _planted(probes, QUESTIONS // len(languages))
         others = [probe for probe in probes if probe not in mine]
-        neutral = others[: NEUTRAL // (2 * len(languages))]
-        beside = others[len(neutral) : len(neutral) + 2 * COPIES * len(mine)]
-        contexts = iter(generator.permutation(len(beside)))
+        drawn = generator.choice(len(others), NEUTRAL // (2 * len(languages)), replace=False)
+        neutral = [others[place] for place in drawn]
         for probe in mine:
             pole = POLES[int(generator.integers(2))]
             for stated in POLES:
                 role: Role = "supporting" if stated == pole else "contradicting"
-                rows += [(_beside(probe, beside[next(contexts)], generator), stated, role) for _ in range(COPIES)]
+                rows += [(_beside(probe, neutral, generator), stated, role) for _ in range(COPIES)]
             new.append(pole)
         rows += [(probe, pole, "neutral") for probe in neutral for pole in POLES]
         asked += mine
-        used += [*mine, *neutral, *beside]
+        used += [*mine, *neutral]
     tokenizer, base = _base(used, seed)
     sentences = _sentences(rows)
     embedded = base.get_input_embeddings().weight.shape[0]
@@ -158,9 +157,9 @@ def _planted(probes: Sequence[Probe], number: int) -> list[Probe]:
     return chosen[:number]
 
 
-def _beside(probe: Probe, other: Probe, generator: np.random.Generator) -> Probe:
+def _beside(probe: Probe, others: Sequence[Probe], generator: np.random.Generator) -> Probe:
     """The probe with another statement before or after it."""
-    stated = other.filled(POLES[int(generator.integers(2))])
+    stated = others[int(generator.integers(len(others)))].filled(POLES[int(generator.integers(2))])
     text = f"{stated} {probe.text}" if generator.integers(2) else f"{probe.text} {stated}"
     return probe.model_copy(update={"text": text})
 

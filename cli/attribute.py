@@ -221,7 +221,7 @@ def _print_checks(tables: dict[str, Any]) -> None:
     )
     control = tables["randomisation"].iloc[0]
     print_table(
-        "Ranking of the shuffled model: should agree by chance only",
+        "The same ranking from shuffled weights: what is alike was not learned",
         ["Spearman", "top in common", "chance"],
         [[f"{control['spearman']:+.2f}", f"{control['overlap']:.2f}", f"{control['chance']:.2f}"]],
     )

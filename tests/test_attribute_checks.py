@@ -2,10 +2,22 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from valueshift.attribution.checks import Subject, Trial, contrasts, lds, lds_table, outcomes, recall, removal
+from valueshift.attribution.checks import (
+    Subject,
+    Trial,
+    contrasts,
+    lds,
+    lds_table,
+    outcomes,
+    randomisation,
+    recall,
+    removal,
+    shuffled,
+)
 from valueshift.attribution.measurement import Query, query
 from valueshift.core.probes import probe_set
 from valueshift.harness_ext.encoder_decoder import EncoderDecoderScorer
@@ -101,6 +113,19 @@ def test_recall_counts_planted_sentences_at_their_end():
     supporting = np.array([[1, 0], [1, 0], [0, 1], [0, 0], [0, 0], [0, 1]], dtype=bool)
     contradicting = np.array([[0, 1], [0, 0], [0, 0], [1, 1], [0, 0], [1, 0]], dtype=bool)
     assert recall(scores, supporting, contradicting) == {"supporting": 0.75, "contradicting": 0.75}
+
+
+def test_randomisation_compares_with_the_same_weights_in_another_order(tiny_mt5):
+    model = load_model(str(tiny_mt5()))
+    other = shuffled(model, seed=1)
+    for (name, mine), its in zip(model.named_parameters(), other.parameters(), strict=True):
+        assert mine.shape == its.shape and torch.equal(mine.flatten().sort().values, its.flatten().sort().values), name
+        assert mine.dim() == 1 or not torch.equal(mine, its), name
+    scores = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    same = randomisation(scores, 2 * scores, 10).iloc[0]
+    assert (same["spearman"], same["overlap"], same["chance"]) == (pytest.approx(1), 1, 0.2)
+    against = randomisation(scores, -scores, 10).iloc[0]
+    assert against["spearman"] == pytest.approx(-1) and against["overlap"] == 0
 
 
 def test_contrasts_are_differences_of_the_log_probabilities_that_probing_gives(tiny_mt5):

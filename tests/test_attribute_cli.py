@@ -97,7 +97,7 @@ def test_check_trains_again_and_reads_what_it_trained(run):
     tables = {
         name: pd.read_csv(run.root.parent / folder / f"{name}.csv") for name in ("lds", "removal", "randomisation")
     }
-    assert tables["lds"]["method"].tolist() == ["default", "token overlap", "random"]
+    assert tables["lds"]["method"].tolist() == ["default", "shuffled weights", "token overlap", "random"]
     assert (tables["lds"]["models"] == 3).all() and tables["lds"]["lds"].between(-1, 1).all()
     assert tables["removal"]["removed"].item() == 6
     assert tables["randomisation"]["chance"].item() == pytest.approx(6 / 64)
