@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 import urllib.error
@@ -341,10 +342,7 @@ class Postgres:
                 pytest.skip("PostgreSQL refuses to run as root, and there is no other user to run it as")
             self.user = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
             os.chown(folder, account.pw_uid, account.pw_gid)
-            for parent in folder.parents:
-                if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
-                    parent.chmod(parent.stat().st_mode | 0o011)
-        self.folder = folder
+        self.folder, self.log = folder, folder / "log"
         command = ["initdb", "-D", str(self.data), "-U", "valueshift", "--auth=trust", "--no-sync", "-E", "UTF8"]
         subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, **self.user)
         self.start()
@@ -356,7 +354,7 @@ class Postgres:
     def start(self) -> None:
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         command = ["postgres", "-D", str(self.data), "-p", str(self.port), "-h", "127.0.0.1", "-k", str(self.folder)]
-        with (self.folder.parent / "postgres.log").open("a") as log:
+        with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True, **self.user
             )
@@ -368,7 +366,7 @@ class Postgres:
                 psycopg2.connect(host="127.0.0.1", port=self.port, user="valueshift", dbname="postgres").close()
                 return
             except psycopg2.OperationalError:
-                assert time.monotonic() < deadline, (self.folder.parent / "postgres.log").read_text()
+                assert time.monotonic() < deadline, self.log.read_text()
                 time.sleep(0.1)
 
     def kill(self) -> None:
@@ -381,12 +379,12 @@ class Postgres:
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    folder = tmp_path_factory.mktemp("postgres") / "cluster"
-    folder.mkdir()
-    running = Postgres(folder, free_port())
-    yield running
-    running.kill()
+def postgres() -> Iterator[Postgres]:
+    # Not in pytest's own temporary folder, which no other user can enter.
+    with tempfile.TemporaryDirectory(prefix="valueshift-postgres-") as folder:
+        running = Postgres(Path(folder), free_port())
+        yield running
+        running.kill()
 
 
 def publish_together(barrier: Any, folders: list[Path], root: Path, uri: str) -> None:
