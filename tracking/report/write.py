@@ -43,7 +43,7 @@ def write_report(folders: Sequence[Path], output: Path, *, root: Path, truth: Pa
     study = collect(folders, truth)
     made = exhibits(study)
     runs = _runs(folders, root)
-    with whole_folder(output) as folder:
+    with whole_folder(output.resolve()) as folder:
         drawings = _write_files(made, folder)
         text = page(study, made, drawings, runs, _command(folders, output, truth))
         (folder / "index.html").write_text(text, encoding="utf-8")
