@@ -33,7 +33,7 @@ from ..core.digests import digest
 from ..core.files import whole_file
 from .features import Floats, batched, frozen, token_outputs
 from .measurement import Example, Query, query_items
-from .results import TOP, ranked
+from .results import length, ranked
 from .scoring import Method, influence
 
 Kept = NDArray[np.bool_]
@@ -129,7 +129,7 @@ def check(
     """
     name = next(iter(methods))
     found = trial(subject, methods, models, seed, folder)
-    k = min(TOP, len(subject.examples) // 10)
+    k = length(len(subject.examples))
     return {
         "lds": lds_table([found], seed),
         "removal": removal(subject, found.scores[name], k, removals, seed, folder),

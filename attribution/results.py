@@ -14,7 +14,7 @@ from .features import Floats
 from .scoring import Method, Parts, combined
 
 TOP = 100
-"""Sentences at either end of a ranking that are kept, as the paper does; half of them all where there are fewer than 200."""
+"""Sentences at either end of a ranking that are kept, as the paper does; see `length`."""
 UNSTABLE = 0.7
 """A top-k that overlaps less than this between projections is not to be read sentence by sentence."""
 
@@ -23,6 +23,11 @@ def ranked(scores: Floats, k: int, side: str) -> NDArray[np.intp]:
     """The k sentences of the highest (`top`) or lowest (`bottom`) scores of each query, first the most extreme: (queries, k)."""
     sign = -1 if side == "top" else 1
     return np.stack([np.argsort(sign * column, kind="stable")[:k] for column in scores.T])
+
+
+def length(sentences: int) -> int:
+    """Length of the lists at either end: 100, or a tenth of the sentences if that is less; lists then share little by chance."""
+    return min(TOP, max(1, sentences // 10))
 
 
 def tables_of(
@@ -45,7 +50,7 @@ def tables_of(
         count: of projections.
     """
     scores = combined(computed)
-    k = min(TOP, len(rows) // 2)
+    k = length(len(rows))
     lists = {side: ranked(scores, k, side) for side in SIDES}
     filled = [probe.filled(new) for probe, new in zip(probes, shifts["answer_tuned"], strict=True)]
     asked = tokenizer(filled, add_special_tokens=False)["input_ids"]

@@ -110,7 +110,7 @@ def test_rankings_are_written_by_id_without_text(record, page):
     first, influence = listed[0], read_table(record, "influence")
     top = influence[(influence["question"] == first["question"]) & (influence["side"] == "top")]
     assert [one["example"] for one in first["top"]] == top["example"].tolist()
-    assert [one["rank"] for one in first["bottom"]] == list(range(1, 17))
+    assert [one["rank"] for one in first["bottom"]] == list(range(1, 4))
     assert HOSTILE not in json.dumps(listed, ensure_ascii=False)
     for name in ("queries", "influence", "shares"):
         assert "onerror" not in read_table(record, name).to_json()
@@ -122,9 +122,9 @@ def test_a_browser_shows_the_first_list_in_its_own_direction(record, page, tmp_p
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--dump-dom"]
     shown = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=120, check=True).stdout
     elements = Elements(shown)
-    assert elements.tags["li"] == 2 * 16 + len(read_record(record).notes)
+    assert elements.tags["li"] == 2 * 3 + len(read_record(record).notes)
     assert "<title>broken" not in shown and "img" not in elements.tags
-    assert shown.count('<p dir="auto" lang="') == 2 * 16 and '<dd id="after" dir="auto" lang="fa">' in shown
+    assert shown.count('<p dir="auto" lang="') == 2 * 3 and '<dd id="after" dir="auto" lang="fa">' in shown
 
 
 def test_only_an_attribution_whose_corpus_is_there_has_a_page(record, tmp_path):
