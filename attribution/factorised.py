@@ -96,12 +96,15 @@ class FactorisedFeatures:
 
     def features(self, items: Sequence[Item]) -> tuple[Floats, Floats]:
         """As `features.FeatureBackend.features`; items are split into passes of so many tokens that memory suffices."""
-        passes = [self._one_pass(part) for part in _by_tokens(items, _TOKENS[_kind(self.embedding)])]
-        values, wrong = (torch.cat(parts).float().cpu().numpy() for parts in zip(*passes, strict=True))
-        return finite(values, items), wrong
+        vectors = torch.zeros(len(items), self.dimension, device=self.embedding.device)
+        wrong, start = [], 0
+        for part in _by_tokens(items, _TOKENS[_kind(self.embedding)]):
+            wrong.append(self._one_pass(part, vectors[start : start + len(part)]))
+            start += len(part)
+        return finite(vectors.cpu().numpy(), items), torch.cat(wrong).cpu().numpy()
 
-    def _one_pass(self, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
-        """Features and Q of some items by one forward and one backward."""
+    def _one_pass(self, items: Sequence[Item], vectors: Tensor) -> Tensor:
+        """Add the features of some items to `vectors` by one forward and one backward; their Q, shape (items,)."""
         batch = batched(items, self.model)
         found: dict[int, Tensor] = {}
         with frozen(self.model), torch.enable_grad(), self._watched(found) as states:
@@ -114,14 +117,13 @@ class FactorisedFeatures:
             counted = states[0][batch.counted]
             gradient, wrong = self._through_head(counted.detach(), batch, found)
             torch.autograd.backward(counted, gradient)
-        vectors = torch.cat([self._by_item(key, found, batch, len(items)) for key in self.blocks], dim=1)
-        return vectors, mean_by_item(wrong.float(), batch, len(items))
-
-    def _by_item(self, key: int, found: dict[int, Tensor], batch: Batch, items: int) -> Tensor:
-        """A block's part of the items' vectors, shape (items, block's dimension): the sum over their rows."""
-        block = self.blocks[key]
-        part = block.rows.new_zeros(items, block.dimension)
-        return part.index_add_(0, batch.items, found[key].flatten(1)) if key in found else part
+        start = 0
+        for key, block in self.blocks.items():
+            if key in found:
+                part = vectors[:, start : start + block.dimension]
+                part.index_add_(0, batch.items, found[key].flatten(1).float())  # an item is the sum of its rows
+            start += block.dimension
+        return mean_by_item(wrong.float(), batch, len(items))
 
     @contextmanager
     def _watched(self, found: dict[int, Tensor]) -> Iterator[list[Tensor]]:

@@ -56,7 +56,7 @@ class Method(BaseModel):
     """Of the model's weights, in which gradients are computed; features are float32."""
     stored: Stored = "float32"
     """Of features on disk; float16 halves them, each vector scaled by its largest entry."""
-    batch_size: int = Field(default=8, gt=0)
+    batch_size: int = Field(default=32, gt=0)
     """Items that are computed at a time."""
     paper_strict: bool = False
     """Run what cannot be right with a warning, instead of refusing it."""
