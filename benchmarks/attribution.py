@@ -113,7 +113,7 @@ def compared(case: Case, methods: dict[str, Method], most: dict[str, int]) -> No
         try:
             backend, found = made(case.model, method, seed=0), Measured()
         except ValueshiftError as error:
-            table.add_row(name, "", f"[dim]{error}")
+            print(f"{name}: {error}")
             continue
         for _ in range(1 if name in most else 2):
             measured(partial(in_memory, backend, few, method.batch_size, name), found)
