@@ -230,7 +230,9 @@ def test_an_adapter_is_attributed_by_its_own_weights(tiny_mt5: Callable[..., Pat
 
 class TestRefusals:
     def test_as_many_dimensions_as_sentences_without_damping(self, loaded: Loaded) -> None:
-        with pytest.raises(ValueshiftError, match="4,096 projected dimensions are not fewer than the 24 training.*such as 1 or fewer"):
+        with pytest.raises(
+            ValueshiftError, match="4,096 projected dimensions are not fewer than the 24 training.*such as 1 or fewer"
+        ):
             influence(*one_mask(loaded), Method.paper())
         method = Method.paper(k=30, paper_strict=True)
         with pytest.warns(UserWarning, match="30 projected dimensions.*the scores mean nothing"):
