@@ -62,7 +62,7 @@ def test_token_overlap_finds_the_planted_and_predicts_little(communities: list[P
     for community, one in zip(communities, trials, strict=True):
         planted = community.role("supporting") | community.role("contradicting")
         top = np.argsort(-one.scores["token overlap"], axis=0)[: 2 * COPIES]
-        assert np.take_along_axis(planted, top, axis=0).mean() >= 0.9
+        assert np.take_along_axis(planted, top, axis=0).mean() >= 0.8, "by chance it is .07"
 
 
 def test_what_is_planted_is_what_is_said(communities: list[Planted]) -> None:
