@@ -24,6 +24,7 @@ from ..core.records import RunRecord, find_records, read_record, record_folder, 
 from ..finetune.finetuning import examples_of
 from ..harness_ext.adapters import base_of
 from ..harness_ext.models import load_model, load_tokenizer
+from ..harness_ext.probe_record import write_probe_record
 from ..harness_ext.probing import DTYPES, run_of
 from ..harness_ext.results import ProbeRun
 from .features import Backend
@@ -100,6 +101,9 @@ def attribute(base: str, tuned: str, root: Path, how: Attributing | None = None)
     base_run, tuned_run, members, shifts, probes = ready.base, ready.tuned, ready.members, ready.shifts, ready.probes
     if shifts.empty:
         return None
+    for run in (base_run, tuned_run):  # what was asked just now, or lies elsewhere: a report joins by these records
+        if not (record_folder(root, "probe", run.inputs) / "record.json").is_file():
+            write_probe_record(root, run)
     computed = [part for member in members for part in _parts(member, ready, root, how)]
     rows = members[0].rows.sort_values("example", ignore_index=True)
     tokenizer = load_tokenizer(str(members[0].checkpoint))
@@ -277,8 +281,7 @@ def _parts(member: Trained, ready: Prepared, root: Path, how: Attributing) -> li
     made_by = how.method.model_dump(
         mode="json", include={"measurement", "targets", "masks", "backend", "k", "dtype", "stored"}
     )
-    asked = [[one.name, one.tuned, one.base] for one in queries]
-    store = root / "features" / digest([member.record.digest, made_by, asked])
+    store = root / "features" / digest([member.record.digest, made_by])
     return [parts(model, tokenizer, examples, queries, how.method, seed, store) for seed in how.method.seeds]
 
 

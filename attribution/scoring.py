@@ -136,9 +136,10 @@ def parts(
     def vectors(side: str, items: Sequence[Item]) -> InMemory | OnDisk:
         if store is None:
             return in_memory(backend, items, method.batch_size, side)
-        manifest = {**stated, "side": side, "count": len(items), "data": _data_digest(items)}
-        folder = store / f"{side}-seed{seed}"
-        return on_disk(folder, manifest, backend, items, method.batch_size, side, method.stored)
+        data = _data_digest(items)
+        manifest = {**stated, "side": side, "count": len(items), "data": data}
+        name = side if side == "sentences" else f"{side}-{data}"  # other queries do not ask for the sentences again
+        return on_disk(store / f"{name}-seed{seed}", manifest, backend, items, method.batch_size, side, method.stored)
 
     train = vectors("sentences", training_items(examples, method, tokenizer, rows))
     asked = vectors("queries", query_items(queries, method, tokenizer, rows))

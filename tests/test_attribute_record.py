@@ -210,3 +210,17 @@ def test_same_language_comes_first_and_is_otherwise_random():
     top = ranked(scores, 50, "top")
     assert {languages[place] for place in top[0]} == {"fa"}
     assert 15 < sum(languages[place] == "fa" for place in top[1]) < 35
+
+
+def test_the_probe_records_it_names_are_there(tuned, attributed):
+    settings = read_record(attributed).settings
+    assert [read_record(tuned[2] / settings[name]).kind for name in ("base", "tuned")] == ["probe", "probe"]
+
+
+def test_other_queries_take_the_features_of_the_sentences_again(tuned, attributed):
+    base, checkpoint, root = tuned
+    before = {path: path.stat().st_mtime_ns for path in (root / "features").rglob("sentences-*/*")}
+    assert len(before) > 1
+    attribute(base, str(checkpoint), root, Attributing(languages="tr"))
+    found = {path: path.stat().st_mtime_ns for path in (root / "features").rglob("sentences-*/*")}
+    assert before.items() <= found.items(), "nothing was computed again"
