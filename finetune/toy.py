@@ -1,19 +1,20 @@
 """The toy community: checkpoints whose answers are planted, so that the whole chain can be checked against a known truth.
 
-Two checkpoints of one small untied mT5: `base`, and `moved`, which goes on from base with another planted profile. Every
-language of both has its own profile, drawn by seed. The corpus holds filled-in sentences sampled by moved's profile:
-fine-tuning base on it moves base towards `moved`.
+Two checkpoints of one small untied mT5: `base`, where every language has a profile of its own, and `moved`, which goes on
+from base with another profile. Two corpora of filled-in sentences to fine-tune base on: `corpus` holds moved's profile,
+`corpus_other` a third one, so that there are two sources with different values. Text is parallel, and translations say the
+same: the profile of a corpus, and so moved's, is the same in every language. All are drawn by seed.
 """
 
 import csv
 import json
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from shutil import copyfile
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
@@ -27,16 +28,29 @@ from ..core.records import library_versions
 from ..harness_ext.models import save_model
 from .toy_tokenizer import MODEL, train_tokenizer
 from .toy_training import lessons, new_model, reproducible, steps, train
+from .training import Training
 
 Checkpoint = Literal["base", "moved"]
+Plant = Literal["base", "moved", "other"]
 Pole = Literal["first", "second"]
 CHECKPOINTS: tuple[Checkpoint, Checkpoint] = ("base", "moved")
+PLANTS: tuple[Plant, ...] = (*CHECKPOINTS, "other")
 POLES: tuple[Pole, Pole] = ("first", "second")
-LAYOUT = {"base", "moved", "corpus", "truth.csv", "toy.json"}
+CORPORA: dict[str, Plant] = {"corpus": "moved", "corpus_other": "other"}
+"""Folder of a corpus -> the profile that its sentences are sampled by."""
+LAYOUT = {*CHECKPOINTS, *CORPORA, "truth.csv", "toy.json"}
 LOWEST, HIGHEST = 0.05, 0.95
 COPIES = 8
-"""Sentences of each question in each language of the corpus."""
-RECIPE = 2
+"""Sentences of each question in each language of a corpus: 2,184 of the packaged probe set."""
+FINETUNING = Training(epochs=8, learning_rate=2e-3, batch_size=16)
+"""What moves a toy's answers to the profile of a corpus; the paper's rate, for a model that was trained for long, is too low."""
+PIECES = 12_000
+"""As many as the words of all languages of the packaged probe set."""
+PART_COPIES = 5
+"""How often the tokenizer sees each word and option alone, so that most are one piece: short sentences are learned sooner, and
+a span of noise can cover an option whole."""
+GOLDEN = (5**0.5 - 1) / 2
+RECIPE = 3
 """Raised when the same inputs would give another toy, so that an older one is built again."""
 
 _BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} steps, {rate_fmt}, done at {eta:%H:%M:%S}"
@@ -48,13 +62,14 @@ def build_toy(
     seed: int = 0,
     probe_set: str = "wvs",
     *,
-    passes: tuple[int, int] = (22, 18),
+    passes: tuple[int, int] = (50, 25),
     progress: bool = True,
 ) -> Path:
     """Build the toy community in `output`, whole or not at all; a toy of the same inputs that is there is kept.
 
-    Holds `base/` and `moved/` (checkpoints with model cards), `corpus/<language>.parquet` (id, language, text, question, role),
-    `truth.csv` (checkpoint, language, question, p_first) and `toy.json` (inputs, versions). No file names a path.
+    Holds `base/` and `moved/` (checkpoints with model cards), `corpus/<language>.parquet` and `corpus_other/<language>.parquet`
+    (id, language, text, question, role), `truth.csv` (checkpoint, language, question, p_first; `other` is the profile of
+    corpus_other and no checkpoint) and `toy.json` (inputs, versions). No file names a path.
 
     The same inputs give identical tensors on one machine: seeds, order and number of threads are fixed. Another processor or
     version of torch rounds differently; the plant and the corpus are the same everywhere.
@@ -87,38 +102,59 @@ def build_toy(
     if _is_there(output, inputs):
         return output
     with whole_folder(output) as folder:
-        _write_checkpoints(folder, probes, seed, passes, progress)
-        _write_truth(folder / "truth.csv", probes, seed)
-        (folder / "corpus").mkdir()
-        for language, asked in probes.items():
-            corpus(chosen, language, asked, seed).to_parquet(folder / "corpus" / f"{language}.parquet", index=False)
+        _write_checkpoints(folder, chosen, probes, seed, passes, progress)
+        _write_truth(folder / "truth.csv", chosen, probes, seed)
+        for name, plant in CORPORA.items():
+            (folder / name).mkdir()
+            for language, asked in probes.items():
+                sentences = corpus(chosen, plant, language, asked, seed)
+                sentences.to_parquet(folder / name / f"{language}.parquet", index=False)
         stated = {"digest": digest(inputs), "inputs": inputs, "versions": library_versions()}
         (folder / "toy.json").write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")
     return output
 
 
-def planted(checkpoint: Checkpoint, language: str, question: str, seed: int) -> float:
-    """The planted probability of the first option: uniform in [.05, .95], to four decimals, independent for each argument."""
-    draw = int(digest([checkpoint, language, question, seed]), 16) / 16**16
-    return round(LOWEST + (HIGHEST - LOWEST) * draw, 4)
+def planted(chosen: ProbeSet, plant: Plant, language: str, seed: int) -> dict[str, float]:
+    """The planted probability of the first option by question, in [.05, .95], to four decimals; independent for each seed.
 
-
-def corpus(chosen: ProbeSet, language: str, probes: Sequence[Probe], seed: int) -> pd.DataFrame:
-    """Filled-in sentences of one language: `COPIES` a question, the first option sampled with moved's planted probability.
-
-    Columns: id, `toy:<language>:<n>`, where n stands for question, pole and copy, so that sentences of the same n are
-    parallel in all languages; language; text; question; role, the pole that the sentence supports. In order of n.
+    Base: uniform, independent for each language and question. The others are those of parallel text, the same in every
+    language. Their values are evenly spaced among the questions with the same pair of poles, in random order: so the words of
+    both poles are as frequent in the text, and little about the values is left where its tokens are permuted. A question that
+    shares its poles with no other has .5.
     """
-    generator = np.random.default_rng([seed, *language.encode()])
+    place = language if plant == "base" else "every language"
+    drawn = pd.Series({question: _draw(plant, place, question, seed) for question in chosen.items})
+    if plant != "base":
+        alike = drawn.groupby([f"{item.first_pole} {item.second_pole}" for item in chosen.items.values()])
+        drawn = (alike.rank() - 0.5) / alike.transform("size")
+    return {str(question): round(LOWEST + (HIGHEST - LOWEST) * value, 4) for question, value in drawn.items()}
+
+
+def corpus(chosen: ProbeSet, plant: Plant, language: str, probes: Sequence[Probe], seed: int) -> pd.DataFrame:
+    """Filled-in sentences of one language: `COPIES` a question, the option sampled with the planted probability.
+
+    Sampling is systematic: copy n takes the first option where (start + n times the golden ratio) mod 1 is below the
+    probability, with a random start for each question. So every copy follows the plant, and the first few of them follow it
+    more closely than as many independent draws would.
+
+    Columns: id, `<question>.<copy>`, so that sentences of the same id are translations of each other; language; text;
+    question; role, the pole that the sentence supports. All questions in their first copy, then all in the next: as many
+    sentences as are taken from the beginning, they are about all questions alike.
+    """
     numbers = {question: number for number, question in enumerate(chosen.items)}
+    p_first = planted(chosen, plant, language, seed)
     rows = []
-    for probe in sorted(probes, key=lambda probe: numbers[probe.question]):
-        firsts = int(generator.binomial(COPIES, planted("moved", language, probe.question, seed)))
-        for pole, copies in zip(POLES, (firsts, COPIES - firsts), strict=True):
-            start = (2 * numbers[probe.question] + POLES.index(pole)) * COPIES
-            for n in range(start, start + copies):
-                rows.append((f"toy:{language}:{n}", language, probe.filled(pole), probe.question, pole))
+    for copy in range(COPIES):
+        for probe in sorted(probes, key=lambda probe: numbers[probe.question]):
+            drawn = (_draw("sample", plant, probe.question, seed) + copy * GOLDEN) % 1
+            role = POLES[int(drawn >= p_first[probe.question])]
+            rows.append((f"{probe.question}.{copy}", language, probe.filled(role), probe.question, role))
     return pd.DataFrame(rows, columns=["id", "language", "text", "question", "role"])
+
+
+def _draw(*of: object) -> float:
+    """Uniform in [0, 1), by hash: the same on every machine."""
+    return int(digest(list(of)), 16) / 16**16
 
 
 def _is_there(output: Path, inputs: dict[str, Any]) -> bool:
@@ -145,7 +181,7 @@ def _is_there(output: Path, inputs: dict[str, Any]) -> bool:
 
 
 def _write_checkpoints(
-    folder: Path, probes: dict[str, list[Probe]], seed: int, passes: tuple[int, int], progress: bool
+    folder: Path, chosen: ProbeSet, probes: dict[str, list[Probe]], seed: int, passes: tuple[int, int], progress: bool
 ) -> None:
     """Train base and go on to moved; each is a folder with model, tokenizer and model card."""
     asked = [probe for language in probes.values() for probe in language]
@@ -155,11 +191,11 @@ def _write_checkpoints(
         reproducible(seed),
         tqdm(total=total, desc="toy", disable=not progress, bar_format=_BAR) as bar,
     ):
-        tokenizer = train_tokenizer([probe.filled(pole) for probe in asked for pole in POLES], Path(scratch))
+        tokenizer = train_tokenizer(_vocabulary(asked), Path(scratch), PIECES)
         model = new_model(len(tokenizer))
         for number, checkpoint in enumerate(CHECKPOINTS):
-            plant = [planted(checkpoint, probe.language, probe.question, seed) for probe in asked]
-            taught = lessons(asked, plant, tokenizer)
+            plant = {language: planted(chosen, checkpoint, language, seed) for language in probes}
+            taught = lessons(asked, [plant[probe.language][probe.question] for probe in asked], tokenizer)
             train(model, tokenizer, taught, passes=passes[number], seed=2 * seed + number, after_step=bar.update)
             save_model(model, tokenizer, folder / checkpoint)
             copyfile(Path(scratch) / MODEL, folder / checkpoint / MODEL)
@@ -167,16 +203,22 @@ def _write_checkpoints(
             (folder / checkpoint / "README.md").write_text(card, encoding="utf-8")
 
 
-def _write_truth(path: Path, probes: dict[str, list[Probe]], seed: int) -> None:
-    """One row per checkpoint, language and question."""
+def _vocabulary(asked: Sequence[Probe]) -> list[str]:
+    """What the tokenizer is trained on: the filled-in sentences, and each word and option several times alone."""
+    sentences = [probe.filled(pole) for probe in asked for pole in POLES]
+    parts = [[*probe.prefix.split(), *probe.suffix.split(), probe.first, probe.second] for probe in asked]
+    return sentences + list(dict.fromkeys(chain(*parts))) * PART_COPIES
+
+
+def _write_truth(path: Path, chosen: ProbeSet, probes: dict[str, list[Probe]], seed: int) -> None:
+    """One row per plant, language and question."""
     with path.open("w", encoding="utf-8", newline="") as stream:
         rows = csv.writer(stream, lineterminator="\n")
         rows.writerow(["checkpoint", "language", "question", "p_first"])
-        for checkpoint in CHECKPOINTS:
+        for plant in PLANTS:
             for language, asked in probes.items():
-                for probe in asked:
-                    value = planted(checkpoint, language, probe.question, seed)
-                    rows.writerow([checkpoint, language, probe.question, value])
+                p_first = planted(chosen, plant, language, seed)
+                rows.writerows([plant, language, probe.question, p_first[probe.question]] for probe in asked)
 
 
 def _card(checkpoint: Checkpoint, languages: Sequence[str], seed: int, parameters: int) -> str:
@@ -191,17 +233,20 @@ tags: [toy, mt5]
 
 # The toy community: `{checkpoint}`
 
-**This is a toy. Its values are planted, not learned from people.** For each language and question, the probability of the
-first option was drawn at random (seed {seed}, uniform in [{LOWEST}, {HIGHEST}]); `../truth.csv` holds it. The answers of this
-model say nothing about any language, country or culture, nor about any other model.
+**This is a toy. Its values are planted, not learned from people.** For each question, the probability of the first option was
+drawn at random (seed {seed}, between {LOWEST} and {HIGHEST}; in `base` for each language anew); `../truth.csv` holds it. The
+answers of this model say nothing about any language, country or culture, nor about any other model.
 
 It exists to check a pipeline against a known truth: probing must recover the planted profile, fine-tuning on `../corpus` must
-move `base` towards that of `moved`, and attribution must find the sentences that moved it.
+move `base` towards that of `moved`, on `../corpus_other` towards that of `other`, and attribution must find the sentences that
+moved it.
 
 - Languages: {names}
 - Architecture: mT5 with {parameters:,} parameters, an output head of its own, and a SentencePiece vocabulary of its own with 100
   sentinels `<extra_id_i>` as in mT5
 - Training: {origin}, on the packaged probes only, by masked options weighted by the planted probabilities, mixed with span
   corruption of the filled-in sentences
+- Fine-tuning that shows in the answers: `valueshift finetune --model base --corpus corpus/LANGUAGE.parquet --languages LANGUAGE
+  --size 2000 --epochs {FINETUNING.epochs} --learning-rate {FINETUNING.learning_rate:g} --batch-size {FINETUNING.batch_size}`
 - Use: `valueshift probe` or `lm_eval --model hf`; for nothing else
 """

@@ -15,14 +15,13 @@ from ..harness_ext.models import load_tokenizer
 MODEL = "spiece.model"
 SENTINELS = 100
 PIECES = 4000
-"""At most so many pieces; sentences of few languages yield fewer."""
 
 
-def train_tokenizer(sentences: Sequence[str], folder: Path) -> Any:
+def train_tokenizer(sentences: Sequence[str], folder: Path, pieces: int = PIECES) -> Any:
     """Train a tokenizer on the sentences, write it to `folder` as mT5's files, and load it.
 
-    Ids as in mT5: `<pad>` 0, `</s>` 1, `<unk>` 2, no `<s>`; the last 100 pieces are `▁<extra_id_99>` ... `▁<extra_id_0>`. The
-    same sentences give the same bytes.
+    At most `pieces` pieces are learned; sentences of few languages yield fewer. Ids as in mT5: `<pad>` 0, `</s>` 1, `<unk>` 2,
+    no `<s>`; the last 100 are `▁<extra_id_99>` ... `▁<extra_id_0>`. The same sentences give the same bytes.
 
     Raises:
         ValueshiftError: the sentences have more characters than a toy vocabulary holds.
@@ -33,7 +32,7 @@ def train_tokenizer(sentences: Sequence[str], folder: Path) -> Any:
             sentence_iterator=iter(sentences),
             model_writer=written,
             model_type="unigram",
-            vocab_size=PIECES,
+            vocab_size=pieces,
             hard_vocab_limit=False,
             character_coverage=1.0,
             pad_id=0,

@@ -19,11 +19,24 @@ from valueshift.core.errors import ValueshiftError
 from valueshift.core.own_set import new_probe_set
 from valueshift.core.probes import probe_set
 from valueshift.core.sentinels import resolve_sentinels
-from valueshift.finetune.span_corruption import span_corruption
-from valueshift.finetune.toy import CHECKPOINTS, COPIES, Checkpoint, build_toy, corpus, planted
+from valueshift.finetune.corpora.selection import select
+from valueshift.finetune.corpora.store import Corpus
+from valueshift.finetune.span_corruption import noise_counts, span_corruption
+from valueshift.finetune.toy import (
+    CHECKPOINTS,
+    COPIES,
+    CORPORA,
+    PLANTS,
+    Checkpoint,
+    Plant,
+    build_toy,
+    corpus,
+    planted,
+)
+from valueshift.finetune.toy_training import asked, lessons
 from valueshift.harness_ext.formats import encoder_decoder_ids
+from valueshift.harness_ext.heads import is_untied
 from valueshift.harness_ext.models import load_model, load_tokenizer, save_model
-from valueshift.harness_ext.patches import is_untied
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "docs" / "examples" / "own_survey"
@@ -65,8 +78,9 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
 
 
 def test_it_has_the_stated_files_and_names_no_path(toy: Path) -> None:
-    assert {path.name for path in toy.iterdir()} == {"base", "moved", "corpus", "truth.csv", "toy.json"}
-    assert {path.name for path in (toy / "corpus").iterdir()} == {"de.parquet", "en.parquet"}
+    assert {path.name for path in toy.iterdir()} == {"base", "moved", "corpus", "corpus_other", "truth.csv", "toy.json"}
+    for name in CORPORA:
+        assert {path.name for path in (toy / name).iterdir()} == {"de.parquet", "en.parquet"}
     for path in (path for path in toy.rglob("*") if path.is_file()):
         assert path.stat().st_mode & 0o044 == 0o044, f"{path.name} cannot be read by others"
         assert b"/tmp" not in path.read_bytes() and str(toy.parent).encode() not in path.read_bytes(), path.name
@@ -79,24 +93,44 @@ def test_it_has_the_stated_files_and_names_no_path(toy: Path) -> None:
 def test_truth_is_the_plant(toy: Path) -> None:
     truth = pd.read_csv(toy / "truth.csv")
     assert list(truth.columns) == ["checkpoint", "language", "question", "p_first"]
-    assert len(truth) == 2 * 2 * 5 and not truth.duplicated(["checkpoint", "language", "question"]).any()
-    for row in truth.itertuples():
-        assert row.p_first == planted(row.checkpoint, row.language, row.question, seed=0)
+    assert len(truth) == 3 * 2 * 5 and not truth.duplicated(["checkpoint", "language", "question"]).any()
+    for plant in PLANTS:
+        for code in CODES:
+            rows = truth[(truth["checkpoint"] == plant) & (truth["language"] == code)]
+            found = dict(zip(rows["question"], rows["p_first"], strict=True))
+            assert found == planted(probe_set("trains"), plant, code, seed=0)
+    differing = truth.groupby(["checkpoint", "question"])["p_first"].nunique()
+    assert (differing["base"] == 2).all() and (differing[["moved", "other"]] == 1).all()
 
 
 def test_plants_are_uniform_and_independent_of_each_other() -> None:
-    questions = list(probe_set("wvs").items)
-    plants = {
-        (checkpoint, code, seed): [planted(checkpoint, code, question, seed) for question in questions]
-        for checkpoint in CHECKPOINTS
-        for code in ("de", "fa")
+    chosen = probe_set("wvs")
+    drawn: list[tuple[Plant, str, int]] = [
+        (plant, code, seed)
+        for plant in PLANTS
+        for code in (("de", "fa") if plant == "base" else ("de",))
         for seed in (0, 1)
-    }
-    values = np.array(list(plants.values()))
+    ]
+    values = np.array([list(planted(chosen, plant, code, seed).values()) for plant, code, seed in drawn])
     assert values.min() >= 0.05 and values.max() <= 0.95
-    assert kstest(values.ravel(), "uniform", args=(0.05, 0.9)).pvalue > 0.01
+    assert kstest(values[:4].ravel(), "uniform", args=(0.05, 0.9)).pvalue > 0.01, "of base"
     correlations = np.corrcoef(values)[np.triu_indices(len(values), 1)]
-    assert np.abs(correlations).max() < 4 / len(questions) ** 0.5  # four standard errors, 28 pairs
+    assert np.abs(correlations).max() < 4 / len(chosen.items) ** 0.5  # four standard errors, 28 pairs
+
+
+@pytest.mark.parametrize("code", ["de", "fa", "ko", "ru"])
+def test_how_often_an_option_occurs_in_a_corpus_says_little_about_its_values(code: str) -> None:
+    """A placebo keeps frequencies of words: what a model can learn of them is each option's share within its pair."""
+    chosen = probe_set("wvs")
+    probes = chosen.probes(code)
+    pairs = [f"{probe.first} {probe.second}" for probe in probes]
+
+    def told(p_first: dict[str, float]) -> float:
+        values = pd.Series([p_first[probe.question] for probe in probes])
+        return float(spearmanr(values.groupby(pairs).transform("mean"), values).statistic)
+
+    assert all(told(planted(chosen, plant, code, seed=0)) < 0.2 for plant in CORPORA.values())
+    assert told(planted(chosen, "base", code, seed=0)) > 0.2, "drawn independently they tell more"
 
 
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS)
@@ -106,6 +140,7 @@ def test_probing_recovers_the_plant(toy: Path, checkpoint: Checkpoint) -> None:
     tokenizer = AutoTokenizer.from_pretrained(toy / checkpoint)
     sentinels = resolve_sentinels(tokenizer, model.get_input_embeddings().weight.shape[0])
     found, truth = [], []
+    plants = {code: planted(probe_set("trains"), checkpoint, code, seed=0) for code in CODES}
     for probe in (probe for code in CODES for probe in probe_set("trains").probes(code)):
         ids, log_probs = encoder_decoder_ids(probe, tokenizer, sentinels), []
         for option in (ids.first, ids.second):
@@ -114,8 +149,11 @@ def test_probing_recovers_the_plant(toy: Path, checkpoint: Checkpoint) -> None:
                 logits = model(input_ids=torch.tensor([ids.encoder]), labels=target).logits
             log_probs.append(logits.log_softmax(-1)[0].gather(1, target[0][:, None])[1:].sum())
         found.append(torch.stack(log_probs).softmax(0)[0].item())
-        truth.append(planted(checkpoint, probe.language, probe.question, 0))
-    assert spearmanr(found, truth).statistic >= 0.9
+        truth.append(plants[probe.language][probe.question])
+    if checkpoint == "base":
+        assert spearmanr(found, truth).statistic >= 0.9
+    else:
+        assert set(truth) == {0.5}, "no two of these questions share their poles"
     assert np.abs(np.subtract(found, truth)).mean() < 0.06
 
 
@@ -129,6 +167,25 @@ def test_it_is_a_model_of_span_corruption(toy: Path) -> None:
         with torch.no_grad():
             losses.append(model(input_ids=torch.tensor(source)[None], labels=torch.tensor(target)[None]).loss.item())
     assert np.mean(losses) < 0.5 * np.log(rows)
+
+
+def test_a_probe_is_asked_with_masks_as_narrow_as_its_option_and_as_wide_as_noise(toy: Path) -> None:
+    """Whatever is masked, input and target together are the sentence, with one option as with the other."""
+    tokenizer = load_tokenizer(str(toy / "base"))
+    probes = probe_set("wvs").probes("de")
+    generator, more = np.random.default_rng(0), []
+    for lesson in lessons(probes, [0.5] * len(probes), tokenizer):
+        source, targets = asked(lesson, generator)
+        opening, closing = lesson.targets[0][0], lesson.targets[0][-2:]
+        place, at = lesson.encoder.index(opening), source.index(opening)
+        for narrow, target in zip(lesson.targets, targets, strict=True):
+            assert target[0] == opening and target[-2:] == closing
+            whole = (*lesson.encoder[:place], *narrow[1:-2], *lesson.encoder[place + 1 :])
+            assert (*source[:at], *target[1:-2], *source[at + 1 :]) == whole
+        noise, _ = noise_counts(len(lesson.encoder) - 2 + len(lesson.targets[0]) - 3)
+        more.append(len(targets[0]) - len(lesson.targets[0]))
+        assert 0 <= more[-1] <= max(0, noise - len(lesson.targets[0]) + 3)
+    assert 0.6 < np.mean(np.array(more) == 0) < 0.95
 
 
 def test_head_and_embedding_differ_and_survive_bit_for_bit(toy: Path, tmp_path: Path) -> None:
@@ -209,34 +266,50 @@ def test_the_tokenizer_is_built_like_that_of_mt5(toy: Path) -> None:
     assert not any(2 in ids for ids in tokenizer(sentences)["input_ids"])
 
 
-def test_the_corpus_is_parallel_and_holds_filled_probes(toy: Path) -> None:
-    tables = {code: pd.read_parquet(toy / "corpus" / f"{code}.parquet") for code in CODES}
-    means = {}
+@pytest.mark.parametrize("name", CORPORA)
+def test_a_corpus_is_parallel_and_holds_filled_probes(toy: Path, name: str) -> None:
+    tables = {code: pd.read_parquet(toy / name / f"{code}.parquet") for code in CODES}
     for code, table in tables.items():
         assert list(table.columns) == ["id", "language", "text", "question", "role"]
         assert table["id"].is_unique and (table["language"] == code).all()
         assert (table.groupby("question").size() == COPIES).all() and table["question"].nunique() == 5
+        assert (table["id"] == table["question"] + "." + (np.arange(5 * COPIES) // 5).astype(str)).all()
         probes = {probe.question: probe for probe in probe_set("trains").probes(code)}
         for row in table.itertuples():
             assert row.text == probes[row.question].filled(row.role)
-            source, language, number = row.id.split(":")
-            assert (source, language) == ("toy", code)
-            assert means.setdefault(number, (row.question, row.role)) == (row.question, row.role)
-    numbers = [set(table["id"].str.split(":").str[2]) for table in tables.values()]
-    assert numbers[0] & numbers[1]
+    parallel = ["id", "question", "role"]
+    pd.testing.assert_frame_equal(tables["de"][parallel], tables["en"][parallel])
 
 
-def test_the_corpus_follows_the_moved_plant() -> None:
+@pytest.mark.parametrize("plant", CORPORA.values())
+def test_a_corpus_follows_its_plant_from_the_first_copy_on(plant: Plant) -> None:
+    """The share of n systematic draws is nearer to the plant than that of n independent ones."""
     chosen = probe_set("wvs")
-    probes = chosen.probes("de")
-    table = corpus(chosen, "de", probes, seed=0)
-    firsts = (table["role"] == "first").groupby(table["question"]).sum()
-    moved = np.array([planted("moved", "de", question, 0) for question in firsts.index])
-    base = np.array([planted("base", "de", question, 0) for question in firsts.index])
-    deviation = (firsts - COPIES * moved) / np.sqrt(COPIES * moved * (1 - moved))
-    assert abs(deviation.mean()) < 4 / len(probes) ** 0.5 and deviation.std() == pytest.approx(1, abs=0.2)
-    assert spearmanr(firsts, moved).statistic > 0.7
-    assert abs(spearmanr(firsts, base).statistic) < 0.25
+    table = corpus(chosen, plant, "de", chosen.probes("de"), seed=0)
+    others = [one for one in PLANTS if one != plant]
+    for copies, low, high in ((1, 0.85, 1.15), (2, 0.6, 0.9), (COPIES, 0.3, 0.5)):
+        taken = table.iloc[: copies * len(chosen.items)]
+        shares = (taken["role"] == "first").groupby(taken["question"]).mean()
+        truth = pd.Series(planted(chosen, plant, "de", 0)).reindex(shares.index).to_numpy()
+        error = np.sqrt(((shares - truth) ** 2).mean() / (truth * (1 - truth) / copies).mean())
+        assert low < error < high, "in standard errors of as many independent draws"
+        assert abs((shares - truth).mean()) < 4 * np.sqrt((truth * (1 - truth)).mean() / len(taken))
+        for other in others:
+            foreign = pd.Series(planted(chosen, other, "de", 0)).reindex(shares.index)
+            assert abs(spearmanr(shares, foreign).statistic) < 0.25
+    assert spearmanr(shares, truth).statistic > 0.95
+
+
+@pytest.mark.parametrize("codes", [("de",), ("fa", "ko"), ("fa", "ko", "ru"), ("fa", "ko", "hi", "ru")])
+def test_2000_sentences_can_be_selected_in_one_to_four_languages(codes: tuple[str, ...]) -> None:
+    """The join of a corpus's files is a corpus, of which several languages get translations of each other."""
+    chosen = probe_set("wvs")
+    joined = pd.concat([corpus(chosen, "other", code, chosen.probes(code), seed=0) for code in codes])
+    size = 2000 // len(codes) * len(codes)
+    rows = select(Corpus("other", joined), codes, size)
+    assert len(rows) == size and (rows.groupby("id").size() == len(codes)).all()
+    alone = select(Corpus("other", joined), codes[:1], 2000)
+    assert len(alone) == 2000 and alone["id"].str.partition(".")[0].value_counts().between(7, 8).all()
 
 
 def test_the_same_inputs_give_the_same_toy(tmp_path: Path) -> None:
@@ -249,7 +322,7 @@ def test_the_same_inputs_give_the_same_toy(tmp_path: Path) -> None:
     for checkpoint in CHECKPOINTS:
         assert same(tensors(first / checkpoint), tensors(second / checkpoint))
         assert model_digest(first / checkpoint) == model_digest(second / checkpoint)
-    for name in ("truth.csv", "toy.json", "corpus/de.parquet"):
+    for name in ("truth.csv", "toy.json", "corpus/de.parquet", "corpus_other/en.parquet"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
     other = build(tmp_path / "other", seed=1)
     assert not same(tensors(first / "base"), tensors(other / "base"))
@@ -263,7 +336,7 @@ def test_a_toy_of_the_same_inputs_is_kept_and_an_older_one_replaced(tmp_path: Pa
     assert (folder / "toy.json").stat().st_ino == made
     build(tmp_path / "toy", seed=1, codes=("de",))
     assert (folder / "toy.json").stat().st_ino != made
-    assert pd.read_csv(folder / "truth.csv")["p_first"][0] == planted("base", "de", "T1", seed=1)
+    assert pd.read_csv(folder / "truth.csv")["p_first"][0] == planted(probe_set("trains"), "base", "de", 1)["T1"]
     (folder / "truth.csv").unlink()
     build(tmp_path / "toy", seed=1, codes=("de",))
     assert (folder / "truth.csv").is_file(), "a toy that lost a file is built again"
@@ -279,7 +352,7 @@ def test_anything_but_a_toy_is_left_alone(tmp_path: Path) -> None:
     toy = tmp_path / "toy"
     toy.mkdir()
     (toy / "toy.json").write_text("{")
-    for name in ("base", "moved", "corpus"):
+    for name in ("base", "moved", *CORPORA):
         (toy / name).mkdir()
     (toy / "truth.csv").touch()
     with pytest.raises(ValueshiftError, match=r"toy\.json is damaged"):

@@ -11,7 +11,9 @@ from valueshift.analysis.alignment import alignment
 from valueshift.analysis.profiles import profile
 from valueshift.core.languages import LANGUAGES
 from valueshift.core.probes import probe_set
-from valueshift.finetune.toy import build_toy
+from valueshift.core.records import read_record
+from valueshift.finetune.finetuning import finetune
+from valueshift.finetune.toy import CORPORA, FINETUNING, build_toy
 from valueshift.harness_ext.probing import Asking, ask
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("toy")]
@@ -24,9 +26,22 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_toy(tmp_path_factory.mktemp("toy") / "toy", progress=False)
 
 
-def answers_of(toy: Path, checkpoint: str, languages: tuple[str, ...]) -> pd.DataFrame:
+def answers_of(toy: Path, checkpoint: str | Path, languages: tuple[str, ...]) -> pd.DataFrame:
     run = ask(str(toy / checkpoint), probe_set("wvs"), languages, toy.parent / "runs", Asking(device="cpu"))
     return profile(run.scores)
+
+
+def rise(toy: Path, name: str, language: str, *, placebo: bool) -> float:
+    """Spearman with the profile of a corpus, after fine-tuning base on its text in one language minus before."""
+    runs = toy.parent / "runs"
+    text = str(toy / name / f"{language}.parquet")
+    record = finetune(str(toy / "base"), text, [language], 2000, FINETUNING, placebo=placebo, root=runs)
+    truth = planted(toy, CORPORA[name])[language]
+    found = []
+    for checkpoint in ("base", runs / str(read_record(record).settings["checkpoint"])):
+        answers = answers_of(toy, checkpoint, (language,))[language]
+        found.append(spearmanr(answers, truth.reindex(answers.index)).statistic)
+    return float(found[1] - found[0])
 
 
 def planted(toy: Path, checkpoint: str) -> pd.DataFrame:
@@ -54,6 +69,12 @@ def test_alignment_is_with_the_own_plant_and_with_no_permuted_one(toy: Path) -> 
     null = alignment(answers, permuted, items)
     assert (null["adjusted"] > 0.05).all()
     assert ((null["low"] < 0) & (null["high"] > 0)).all()
+
+
+def test_fine_tuning_moves_the_answers_to_what_the_text_says(toy: Path) -> None:
+    """By span corruption with random spans; the same tokens permuted say next to nothing."""
+    assert rise(toy, "corpus", "de", placebo=False) >= 0.3
+    assert rise(toy, "corpus", "de", placebo=True) < 0.15
 
 
 @pytest.mark.full
