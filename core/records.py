@@ -78,7 +78,7 @@ def write_record(
     metrics: Mapping[str, float] | None = None,
     notes: tuple[str, ...] = (),
 ) -> Path:
-    """Write a whole record and return its folder; an older record of the same inputs is replaced.
+    """Write a whole record and return its folder; an older record of the same inputs is replaced, unless it says the same.
 
     Raises:
         ValueshiftError: the disk is full or the folder cannot be written; nothing is left behind.
@@ -95,11 +95,28 @@ def write_record(
         notes=notes,
     )
     folder = root / record.name
+    if _says_the_same(folder, record, tables):
+        return folder
     with whole_folder(folder) as temporary:
         for name, table in tables.items():
             table.to_parquet(temporary / f"{name}.parquet", index=False)
         (temporary / "record.json").write_text(record.model_dump_json(indent=2), encoding="utf-8")
     return folder
+
+
+def _says_the_same(folder: Path, record: RunRecord, tables: "Mapping[str, pd.DataFrame]") -> bool:
+    """Whether the record there differs in its time at most; kept then, it is also one and the same run in MLflow."""
+    if not (folder / "record.json").is_file():
+        return False
+    try:
+        there = read_record(folder)
+    except ValueshiftError:  # damaged, and so replaced
+        return False
+    if there.model_dump_json(exclude={"created"}) != record.model_dump_json(exclude={"created"}):
+        return False
+    return all(
+        (folder / f"{name}.parquet").read_bytes() == table.to_parquet(index=False) for name, table in tables.items()
+    )
 
 
 def read_record(folder: Path) -> RunRecord:

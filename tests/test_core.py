@@ -71,6 +71,20 @@ def test_a_record_reads_back_and_the_same_inputs_have_the_same_folder(tmp_path: 
     assert find_records(tmp_path) == [folder]
 
 
+def test_a_record_that_says_the_same_is_kept_and_another_replaces_it(tmp_path: Path) -> None:
+    table = pd.DataFrame({"x": [0.1, None], "name": ["a", None]})
+
+    def written(table: pd.DataFrame, **metrics: float) -> str:
+        folder = write_record(tmp_path, "probe", {"a": (1, 2)}, {"scores": table}, metrics=metrics)
+        return (folder / "record.json").read_text()
+
+    first = written(table, p=0.5)
+    assert written(table.copy(), p=0.5) == first, "its time included"
+    assert written(table, p=0.25) != first
+    second = written(table, p=0.5)
+    assert written(table.assign(x=0.2), p=0.5) != second
+
+
 def test_unreadable_records_are_named(tmp_path: Path) -> None:
     folder = write_record(tmp_path, "probe", {"a": 1}, {"scores": pd.DataFrame({"x": [1]})})
     content = json.loads((folder / "record.json").read_text())

@@ -14,7 +14,6 @@ from valueshift.core.records import find_records, read_record, read_table
 from valueshift.experiments.cells import expand
 from valueshift.experiments.plan import Plan, find_plan
 from valueshift.experiments.results import outstanding
-from valueshift.tracking.client import opened
 
 PLAN = """\
 models: {{tiny: {model}}}
@@ -66,12 +65,6 @@ def disturbed(plan: str, root: Path, workers: int, kills: int, seconds: float, c
     return killed
 
 
-def create_store(root: Path) -> None:
-    """Make MLflow's tables: it refuses a SQLite file for ever whose making was killed half-way."""
-    with opened(root, f"sqlite:///{(root / 'mlflow.db').resolve()}"):
-        pass
-
-
 def published(database: Path) -> dict[str, dict[str, float]]:
     """Metrics by record of all runs in MLflow, which hold each record once."""
     from mlflow import MlflowClient
@@ -109,7 +102,6 @@ def test_real_cells_that_are_killed_end_as_if_undisturbed(tiny_mt5, sentences: l
     pd.DataFrame(rows, columns=["id", "language", "text"]).to_parquet(tmp_path / "own.parquet")
     (tmp_path / "plan.yaml").write_text(PLAN.format(model=tiny_mt5()))
     plan = str(tmp_path / "plan.yaml")
-    create_store(tmp_path / "disturbed")
     assert disturbed(plan, tmp_path / "disturbed", 1, kills=5, seconds=10, cells=0.5) >= 3
     assert begun(plan, tmp_path / "calm", 1).wait() == 0
     same(tmp_path / "disturbed", tmp_path / "calm")
@@ -121,7 +113,6 @@ def test_the_toy_grid_is_killed_ten_times(tmp_path: Path) -> None:
     assert begun("toy", tmp_path / "calm", 2).wait() == 0
     minutes = (time.monotonic() - began) / 60
     print(f"undisturbed, two workers: {minutes:.1f} minutes")
-    create_store(tmp_path / "disturbed")
     assert disturbed("toy", tmp_path / "disturbed", 2, kills=10, seconds=20, cells=6) == 10
     same(tmp_path / "disturbed", tmp_path / "calm")
     assert not outstanding(expand(Plan.read(find_plan("toy"))), tmp_path / "disturbed")

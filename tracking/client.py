@@ -18,6 +18,7 @@ from sqlalchemy import NullPool, create_engine, inspect, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from ..core.errors import ValueshiftError
+from ..core.files import whole_file
 from ..core.records import locked
 from .views import LAYOUT, VIEWS
 
@@ -139,6 +140,8 @@ def opened(root: Path, uri: str) -> Iterator[MlflowClient]:
     """
     with _explained(uri), _quiet(), locked(sqlite_file(uri) or root / "publish"):
         with _limits(GREETING_SECONDS):
+            if (database := sqlite_file(uri)) and not database.exists():
+                _create_tables(database)
             if re.split(r"[+:]", uri)[0] in DATABASE_ENGINES:
                 # MLflow would try for 100 seconds to open a database that is away or damaged.
                 inspect(create_engine(uri, poolclass=NullPool)).get_table_names()
@@ -146,6 +149,12 @@ def opened(root: Path, uri: str) -> Iterator[MlflowClient]:
             client.search_experiments(max_results=1)
         with _limits(CALL_SECONDS):
             yield client
+
+
+def _create_tables(database: Path) -> None:
+    """Make a SQLite file whole or not at all: MLflow refuses for ever one whose making was cut short."""
+    with whole_file(database) as temporary:
+        MlflowClient(f"sqlite:///{temporary.resolve()}").search_experiments(max_results=1)
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
