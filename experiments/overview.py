@@ -39,12 +39,12 @@ def overview(cells: Sequence[Cell], root: Path) -> Overview:
                 _bytes(found.disk) if found and found.disk else "",
             ]
         )
-    whole = [sum(found.seconds for found in estimates.values()), sum(found.disk for found in estimates.values())]
-    rows.append(
-        ["all", str(len(cells)), str(len(cells) - len(todo)), str(len(at_work)), _time(whole[0]), _bytes(whole[1])]
-    )
+    seconds, disk = (sum(getattr(found, what) for found in estimates.values()) for what in ("seconds", "disk"))
+    unknown = sum(found.unknown for found in estimates.values())
+    time = (f"over {_time(seconds)}" if seconds else "not known") if unknown else _time(seconds)
+    rows.append(["all", str(len(cells)), str(len(cells) - len(todo)), str(len(at_work)), time, _bytes(disk)])
     notes = [f"{stage}: time {'; '.join(found.bases)}" for stage, found in estimates.items() if found.bases]
-    if unknown := sum(found.unknown for found in estimates.values()):
+    if unknown:
         notes.append(f"{unknown} cells are of models whose rate is not known before the first of them is done")
     return Overview(["stage", "cells", "done", "at work", "time left, one worker", "disk left"], rows, notes)
 
