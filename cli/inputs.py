@@ -158,3 +158,4 @@ def corpus_import(
         for note in corpus.notes:
             print(f"- {note}")
         print(f"Corpus: {corpus.path}")
+        print(f"Next: valueshift finetune --model MODEL --corpus {corpus.name} --languages LANGUAGES --size 2000")
