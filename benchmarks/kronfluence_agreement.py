@@ -43,9 +43,9 @@ from valueshift.attribution.store import InMemory, in_memory
 from valueshift.attribution.subjects import of_planted
 
 try:
-    from kronfluence.analyzer import Analyzer, prepare_model
-    from kronfluence.arguments import FactorArguments, ScoreArguments
-    from kronfluence.task import Task
+    from kronfluence.analyzer import Analyzer, prepare_model  # type: ignore[import-not-found]
+    from kronfluence.arguments import FactorArguments, ScoreArguments  # type: ignore[import-not-found]
+    from kronfluence.task import Task  # type: ignore[import-not-found]
 except ModuleNotFoundError as error:
     print(
         f"{error.name} is not installed; run `pip install --no-deps kronfluence einconv einops opt-einsum`",
@@ -58,7 +58,7 @@ warnings.filterwarnings("ignore", category=FutureWarning, module="kronfluence")
 
 TOP = 20
 
-THEIRS = {
+THEIRS: dict[str, dict[str, Any]] = {
     "identity": {"strategy": "identity"},
     "ekfac": {"strategy": "ekfac"},
     "ekfac, empirical Fisher": {"strategy": "ekfac", "use_empirical_fisher": True},
@@ -75,8 +75,11 @@ class WeightedLogProb(Task):
             decoder_input_ids=batch["decoder_inputs"],
             use_cache=False,
         ).logits.log_softmax(-1)
-        labels = torch.distributions.Categorical(logits=log_probs.detach()).sample() if sample else batch["labels"]
-        return (batch["weights"] * log_probs.gather(-1, labels[..., None])[..., 0]).sum()
+        labels = batch["labels"]
+        if sample:
+            labels = torch.distributions.Categorical(logits=log_probs.detach()).sample()  # type: ignore[no-untyped-call]
+        total: Tensor = (batch["weights"] * log_probs.gather(-1, labels[..., None])[..., 0]).sum()
+        return total
 
     def compute_measurement(self, batch: dict[str, Tensor], model: nn.Module) -> Tensor:
         return self.compute_train_loss(batch, model)
@@ -138,10 +141,10 @@ def our_scores(subject: Any, sentences: Sequence[Item], queries: Sequence[Item])
     linear = np.repeat([of_linear(model, name) for name in exact.parameters], sizes)
     print(f"linear layers hold {linear.mean():.0%} of {len(linear):,} parameters")
     return {
-        "gradient products, linear layers": np.float64(train[:, linear] @ asked[:, linear].T),
-        "gradient products": np.float64(train @ asked.T),
+        "gradient products, linear layers": (train[:, linear] @ asked[:, linear].T).astype(np.float64),
+        "gradient products": (train @ asked.T).astype(np.float64),
         "damped": dual(whole(train), whole(asked), Method().damping),
-        "default": np.float64(influence(model, subject.tokenizer, subject.examples, subject.queries)),
+        "default": influence(model, subject.tokenizer, subject.examples, subject.queries).astype(np.float64),
     }
 
 
@@ -175,7 +178,7 @@ def compared(planted: Planted, ours: dict[str, Scores], theirs: dict[str, Scores
     everything, stated = np.ones_like(roles[0]), roles[0] | roles[1]
     found = Table("planted found", "supporting", "contradicting", "size of others")
     for name, scores in (theirs | ours).items():
-        shares = recall(np.float32(scores), *roles).values()
+        shares = recall(scores.astype(np.float32), *roles).values()
         sizes = [others_size(*pair) for pair in by_query(scores, stated, everything)]
         found.add_row(name, *(f"{share:.2f}" for share in shares), f"{min(sizes):.3f} to {max(sizes):.3f}")
     table = Table("", "ours", *theirs)
