@@ -26,7 +26,7 @@ demo: install
 	$(BIN)/valueshift demo --output demo
 
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not real_shape" tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not real_shape and not full" tests
 
 test-slow: install
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "(slow or real_shape) and not full" tests
@@ -40,7 +40,7 @@ $(TF4)/.installed: constraints.txt
 	touch $@
 
 test-tf4: install $(TF4)/.installed
-	PYTHONPATH=$(TF4) $(BIN)/python -m pytest -m "not slow and not real_shape" tests/test_harness.py tests/test_scoring.py
+	PYTHONPATH=$(TF4) $(BIN)/python -m pytest -m "not slow and not real_shape and not full" tests/test_harness.py tests/test_scoring.py
 
 lint: install
 	$(BIN)/ruff check .
