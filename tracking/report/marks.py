@@ -38,7 +38,8 @@ def _part(name: str, value: Any) -> str:
     if name == "seed":
         return f"seed {int(value)}"
     if name in ("size", "size_first", "size_second"):
-        return f"{value / 1000:g}K" if value >= 1000 else f"{value:g}"
+        thousands, rest = divmod(int(value), 1000)
+        return f"{int(value):,}" if rest or not thousands else f"{thousands}K"
     return str(value)
 
 
