@@ -208,7 +208,8 @@ def _attributions(
         queries, influence = (read_table(one.folder, name) for name in ("queries", "influence"))
         shares = read_table(one.folder, "shares") if "shares" in one.record.tables else None
         found.append(Attribution(arm, one.record.name, Attributed(queries, influence, training), shares))
-    return found
+    places = list(by_model)  # in the order of the arms, whichever was attributed first
+    return sorted(found, key=lambda one: (places.index(one.arm.tuned.digest), one.record))
 
 
 def _plant(folders: Sequence[Path], truth: Path | None) -> pd.DataFrame | None:
