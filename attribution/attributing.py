@@ -24,7 +24,7 @@ from ..core.records import RunRecord, find_records, read_record, record_folder, 
 from ..finetune.finetuning import examples_of
 from ..harness_ext.adapters import base_of
 from ..harness_ext.models import load_model, load_tokenizer
-from ..harness_ext.probe_record import write_probe_record
+from ..harness_ext.probe_record import kept_probe_record
 from ..harness_ext.probing import DTYPES, run_of
 from ..harness_ext.results import ProbeRun
 from .features import Backend
@@ -101,9 +101,8 @@ def attribute(base: str, tuned: str, root: Path, how: Attributing | None = None)
     base_run, tuned_run, members, shifts, probes = ready.base, ready.tuned, ready.members, ready.shifts, ready.probes
     if shifts.empty:
         return None
-    for run in (base_run, tuned_run):  # what was asked just now, or lies elsewhere: a report joins by these records
-        if not (record_folder(root, "probe", run.inputs) / "record.json").is_file():
-            write_probe_record(root, run)
+    # a report joins by these records; what was asked just now, or lies elsewhere, has none here yet
+    base_record, tuned_record = (kept_probe_record(root, run).name for run in (base_run, tuned_run))
     computed = [part for member in members for part in _parts(member, ready, root, how)]
     rows = members[0].rows.sort_values("example", ignore_index=True)
     tokenizer = load_tokenizer(str(members[0].checkpoint))
@@ -124,8 +123,8 @@ def attribute(base: str, tuned: str, root: Path, how: Attributing | None = None)
         inputs,
         tables,
         settings={
-            "base": record_folder(root, "probe", base_run.inputs).name,
-            "tuned": record_folder(root, "probe", tuned_run.inputs).name,
+            "base": base_record,
+            "tuned": tuned_record,
             "finetune": members[0].record.name,
             "also": [member.record.name for member in members[1:]],
             "output": str(page_folder(record_folder(root, "attribution", inputs))),

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.records import record_folder
 from .cells import Cell
 from .results import Result
 
@@ -42,16 +41,13 @@ def _joined(folder: Path) -> "pd.DataFrame":
 def probe(cell: Cell, root: Path, given: Results) -> dict[str, str]:
     """Ask a model one probe set."""
     from ..core.probes import probe_set
-    from ..harness_ext.probe_record import write_probe_record
+    from ..harness_ext.probe_record import kept_probe_record
     from ..harness_ext.probing import Asking, ask
 
     spec = cell.spec
     how = Asking(dtype=spec["dtype"], neutral=spec["neutral"])
     run = ask(_model(cell, root, given), probe_set(spec["set"]), spec["languages"], root, how)
-    record = record_folder(root, "probe", run.inputs)
-    if not (record / "record.json").is_file():
-        write_probe_record(root, run)
-    return {"record": _from(root, record)}
+    return {"record": _from(root, kept_probe_record(root, run))}
 
 
 def finetune(cell: Cell, root: Path, given: Results) -> dict[str, str]:

@@ -8,7 +8,7 @@ import pandas as pd
 from ..analysis.profiles import default_selection, summary_metrics
 from ..analysis.readings import available, read, readings_agree
 from ..core.probes import probe_set
-from ..core.records import write_record
+from ..core.records import record_folder, write_record
 from ..core.surveys import has_survey_truth, survey_truth
 from .alignment import Countries, alignment_metrics, alignment_note, survey_alignment, survey_identity
 from .results import ProbeRun
@@ -56,6 +56,16 @@ def write_probe_record(
         metrics={**metrics, **(extra_metrics or {})},
         notes=tuple(notes),
     )
+
+
+def kept_probe_record(root: Path, run: ProbeRun) -> Path:
+    """The run record of a probe run: the one that is there, whatever reading it was written with, else a new one.
+
+    Raises:
+        ValueshiftError: as `write_probe_record`.
+    """
+    folder = record_folder(root, "probe", run.inputs)
+    return folder if (folder / "record.json").is_file() else write_probe_record(root, run)
 
 
 def _agreement_metrics(table: pd.DataFrame) -> dict[str, float]:

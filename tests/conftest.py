@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,23 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("VALUESHIFT_RUNS", "VALUESHIFT_CACHE", "VALUESHIFT_HOOK", "VALUESHIFT_TRACKING", "VALUESHIFT_BASE"):
         monkeypatch.delenv(name, raising=False)
     yield
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow SQLite file with its tables and no run: making them takes seconds."""
+    from valueshift.tracking.client import opened
+
+    folder = tmp_path_factory.mktemp("empty")
+    with opened(folder, f"sqlite:///{folder / 'mlflow.db'}"):
+        return folder / "mlflow.db"
+
+
+@pytest.fixture
+def root(tmp_path: Path, empty_store: Path) -> Path:
+    """A runs root whose MLflow store is empty."""
+    shutil.copy(empty_store, tmp_path)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

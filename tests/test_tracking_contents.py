@@ -1,7 +1,6 @@
 """What of a record reaches MLflow beside names and figures: curves, inputs, checkpoints, tables, files, views."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,19 +23,6 @@ from valueshift.tracking.views import VIEWS
 BASE, TUNED = digest("base"), digest("tuned")
 CORPUS = {"name": "tanzil", "digest": digest("sentences")}
 SURVEY = {"source": "packaged", "provenance": "shares of somewhere", "digest": digest("shares")}
-
-
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("empty")
-    with opened(root, f"sqlite:///{root / 'mlflow.db'}"):
-        return root / "mlflow.db"
-
-
-@pytest.fixture
-def root(tmp_path: Path, empty_store: Path) -> Path:
-    shutil.copy(empty_store, tmp_path)
-    return tmp_path
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from valueshift.core.digests import digest
 from valueshift.core.errors import ValueshiftError
 from valueshift.core.records import read_record, write_record
 from valueshift.tracking import schema
-from valueshift.tracking.client import ServerAwayError, opened
+from valueshift.tracking.client import ServerAwayError
 from valueshift.tracking.publish import publish, publish_missing
 from valueshift.tracking.ui import ui_command, ui_environment
 
@@ -49,19 +49,6 @@ def finetune_record(root: Path, name: str = "a", rows: int = 20) -> Path:
     return write_record(
         root, "finetune", inputs, {"losses": losses, "noise": noise}, settings=settings, metrics=metrics
     )
-
-
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("empty")
-    with opened(root, f"sqlite:///{root / 'mlflow.db'}"):
-        return root / "mlflow.db"
-
-
-@pytest.fixture
-def root(tmp_path: Path, empty_store: Path) -> Path:
-    shutil.copy(empty_store, tmp_path)
-    return tmp_path
 
 
 def runs_of(uri: str) -> list[Run]:
