@@ -20,6 +20,7 @@ from valueshift.experiments.scheduling import Account, run_cells
 
 sys.path.insert(0, str(Path(__file__).parent))  # workers import the stand-ins by name, and are handed the path
 import grid_actions
+from grid_processes import alive, wait_for, workers_of
 
 PLAN = """\
 toy: {languages: [fa, ko]}
@@ -197,11 +198,11 @@ def test_ctrl_c_leaves_whole_cells_and_ends_the_workers(
     root.mkdir()
     for number in (signal.SIGINT, signal.SIGTERM):
         process = driver(root, seconds=1.0)
-        _wait_for(lambda: len(list((root / "running").glob("*.json"))) == 2)
-        workers = _children(process.pid)
+        wait_for(lambda: len(list((root / "running").glob("*.json"))) == 2)
+        workers = workers_of(process.pid)
         process.send_signal(number)
         process.communicate(timeout=30)
-        _wait_for(lambda: not any(_alive(worker) for worker in workers))  # noqa: B023
+        wait_for(lambda: not any(alive(worker) for worker in workers))  # noqa: B023
         _only_whole(root)
     done = len(list((root / "cells").glob("*.json")))
     assert 0 < done < sum(CELLS.values())
@@ -232,14 +233,14 @@ def test_killed_at_random_ten_times_it_ends_as_if_undisturbed(
     chance = random.Random(8)
     for _ in range(10):
         process = driver(disturbed, seconds=1.0)
-        _wait_for(lambda: _beating(disturbed, process))  # noqa: B023
+        wait_for(lambda: _beating(disturbed, process))  # noqa: B023
         time.sleep(chance.uniform(0, 1.0))
-        os.kill(chance.choice(_children(process.pid)), signal.SIGKILL)
+        os.kill(chance.choice(workers_of(process.pid)), signal.SIGKILL)
         time.sleep(chance.uniform(0, 1.0))
-        workers = _children(process.pid)
+        workers = workers_of(process.pid)
         process.kill()
         process.wait()
-        _wait_for(lambda: not any(_alive(worker) for worker in workers))  # noqa: B023
+        wait_for(lambda: not any(alive(worker) for worker in workers))  # noqa: B023
     cells = grid_actions.simulated(plan)
     assert outstanding(cells, disturbed), "it was over before it was disturbed enough"
     assert driver(disturbed).wait(120) == 0
@@ -259,29 +260,7 @@ def _only_whole(root: Path) -> None:
 
 def _beating(root: Path, driver: subprocess.Popen[str]) -> bool:
     """Whether a worker of this driver is at work."""
-    workers = _children(driver.pid)
+    workers = workers_of(driver.pid)
     return any(
         f'"pid": {worker}' in path.read_text() for path in (root / "running").glob("*.json") for worker in workers
     )
-
-
-def _wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.02)
-
-
-def _children(pid: int) -> list[int]:
-    """Worker processes of a driver."""
-    listed = subprocess.run(
-        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False
-    )
-    return [int(line.split()[0]) for line in listed.stdout.splitlines() if "spawn_main" in line]
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return "Z" not in (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False

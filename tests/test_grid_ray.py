@@ -1,6 +1,5 @@
 """Grids on a Ray cluster of several node processes on this machine: workers, nodes, drivers and the head may die."""
 
-import json
 import os
 import random
 import signal
@@ -17,7 +16,6 @@ from typing import Any
 import pytest
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'valueshift[ray]'")
-from ray.cluster_utils import Cluster  # noqa: E402
 from valueshift.core.errors import ValueshiftError  # noqa: E402
 from valueshift.core.records import find_records  # noqa: E402
 from valueshift.experiments.local import LocalExecutor  # noqa: E402
@@ -27,6 +25,7 @@ from valueshift.experiments.scheduling import run_cells  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
 import grid_actions  # noqa: E402
+from grid_processes import NODE, at_work, cluster_of, wait_for  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
@@ -39,7 +38,6 @@ finetune:
   short: {models: [toy], sources: [values], languages: [fa, ko], size: 30, training: [monolingual, multilingual], seeds: [0, 1]}
 attribute: {all: {blocks: [short]}}
 """
-NODE = {"num_cpus": 1, "object_store_memory": 80 * 1024 * 1024, "include_dashboard": False}
 
 
 @pytest.fixture
@@ -60,11 +58,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
         monkeypatch.setenv("GRID_SECONDS", str(seconds))
         if not published:
             monkeypatch.setenv("GRID_UNPUBLISHED", "1")
-        made = Cluster(initialize_head=True, head_node_args=NODE)
-        started.append(made)
-        for _ in range(nodes - 1):
-            made.add_node(**NODE)
-        return made
+        started.append(cluster_of(nodes))
+        return started[-1]
 
     yield start
     if ray.is_initialized():
@@ -85,25 +80,6 @@ def driver(plan: Path, address: str) -> "subprocess.Popen[str]":
 def numbers(root: Path) -> str:
     (found,) = (root / "reports").glob("*/numbers.json")
     return found.read_text()
-
-
-def working(root: Path) -> list[int]:
-    """Process ids of the cells whose hearts beat."""
-    found = []
-    for path in (root / "running").glob("*.json"):
-        try:
-            if time.time() - path.stat().st_mtime < 11:
-                found.append(int(json.loads(path.read_text())["pid"]))
-        except (FileNotFoundError, json.JSONDecodeError):
-            continue
-    return found
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.05)
 
 
 def test_errors_end_a_cell_and_deaths_are_tried_again(cluster: Callable[..., Any], plan: Path, tmp_path: Path) -> None:
@@ -143,9 +119,9 @@ def test_workers_nodes_and_drivers_are_killed_and_the_end_is_as_if_undisturbed(
     chance = random.Random(8)
     for round_ in range(5):
         process = driver(plan, made.address)
-        wait_for(lambda: bool(working(root)) or process.poll() is not None)  # noqa: B023
+        wait_for(lambda: bool(at_work(root)) or process.poll() is not None)  # noqa: B023
         time.sleep(chance.uniform(0, 2))
-        if found := working(root):
+        if found := at_work(root):
             with suppress(ProcessLookupError):  # it was of a driver before
                 os.kill(chance.choice(found), signal.SIGKILL)
         time.sleep(chance.uniform(0, 2))

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +17,10 @@ from valueshift.experiments.cells import expand
 from valueshift.experiments.plan import Plan, find_plan
 from valueshift.experiments.results import outstanding
 
+sys.path.insert(0, str(Path(__file__).parent))
+from grid_processes import NODE, at_work, cluster_of, workers_of
+
+CHANCE = random.Random(8)
 PLAN = """\
 models: {{tiny: {model}}}
 sources: {{own: own.parquet}}
@@ -24,45 +30,55 @@ finetune:
 """
 
 
-def begun(plan: str, root: Path, workers: int) -> "subprocess.Popen[bytes]":
+def begun(plan: str, root: Path, *options: str) -> "subprocess.Popen[bytes]":
     code = "from valueshift.cli import main; main()"
-    arguments = ["grid", "run", plan, "--workers", str(workers), "--output", str(root)]
+    arguments = ["grid", "run", plan, "--output", str(root), *options]
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments], stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
 
 
-def workers_of(driver: int) -> list[int]:
-    listed = subprocess.run(
-        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(driver)], capture_output=True, text=True, check=False
-    )
-    return [int(line.split()[0]) for line in listed.stdout.splitlines() if "spawn_main" in line]
+Strike = Callable[["subprocess.Popen[bytes]"], bool]
+"""Kills something of a running driver, and says whether there was anything to kill."""
 
 
-def disturbed(plan: str, root: Path, workers: int, kills: int, seconds: float, cells: float) -> int:
-    """Run a grid to its end, killing in turn a worker and the driver: after so many more cells, and up to so many seconds.
+def disturbed(
+    start: Callable[[], "subprocess.Popen[bytes]"], root: Path, blows: list[Strike], seconds: float, cells: float
+) -> None:
+    """Run a grid to its end under blows: each after so many more cells, and up to so many seconds.
 
-    Returns:
-        how often it was killed.
+    A killed driver is replaced.
     """
-    chance = random.Random(8)
-    killed = 0
-    process = begun(plan, root, workers)
-    while killed < kills:
-        while len(list((root / "cells").glob("*.json"))) < int(killed * cells) and process.poll() is None:
+    process = start()
+    for number, strike in enumerate(blows):
+        while len(list((root / "cells").glob("*.json"))) < int(number * cells):
+            assert process.poll() is None, f"it was over after {number} of {len(blows)} blows"
             time.sleep(0.1)
-        time.sleep(chance.uniform(0.2, 1) * seconds)
-        if process.poll() is not None:
-            break
-        victims = workers_of(process.pid) if killed % 2 == 0 else [process.pid]
-        if victims:
-            os.kill(chance.choice(victims), signal.SIGKILL)
-            killed += 1
-        if killed % 2 == 0:
-            process.wait()
-            process = begun(plan, root, workers)
+        time.sleep(CHANCE.uniform(0.2, 1) * seconds)
+        while not strike(process):
+            assert process.poll() is None, f"it was over after {number} of {len(blows)} blows"
+            time.sleep(0.1)
+        if strike is kill_driver:
+            process = start()
     assert process.wait() == 0
-    return killed
+
+
+def kill_driver(driver: "subprocess.Popen[bytes]") -> bool:
+    driver.kill()
+    return driver.wait() == -signal.SIGKILL
+
+
+def kill_worker(driver: "subprocess.Popen[bytes]") -> bool:
+    return kill_one(workers_of(driver.pid))
+
+
+def kill_one(processes: list[int]) -> bool:
+    if not processes:
+        return False
+    with suppress(ProcessLookupError):  # it had just ended
+        os.kill(CHANCE.choice(processes), signal.SIGKILL)
+        return True
+    return False
 
 
 def published(database: Path) -> dict[str, dict[str, float]]:
@@ -102,17 +118,50 @@ def test_real_cells_that_are_killed_end_as_if_undisturbed(tiny_mt5, sentences: l
     pd.DataFrame(rows, columns=["id", "language", "text"]).to_parquet(tmp_path / "own.parquet")
     (tmp_path / "plan.yaml").write_text(PLAN.format(model=tiny_mt5()))
     plan = str(tmp_path / "plan.yaml")
-    assert disturbed(plan, tmp_path / "disturbed", 1, kills=5, seconds=10, cells=0.5) >= 3
-    assert begun(plan, tmp_path / "calm", 1).wait() == 0
+    blows: list[Strike] = [kill_worker, kill_driver, kill_worker, kill_driver]
+    disturbed(lambda: begun(plan, tmp_path / "disturbed"), tmp_path / "disturbed", blows, seconds=10, cells=0.5)
+    assert begun(plan, tmp_path / "calm").wait() == 0
     same(tmp_path / "disturbed", tmp_path / "calm")
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy's grid undisturbed, on two workers."""
+    root = tmp_path_factory.mktemp("calm")
+    began = time.monotonic()
+    assert begun("toy", root, "--workers", "2").wait() == 0
+    print(f"undisturbed, two workers: {(time.monotonic() - began) / 60:.1f} minutes")
+    return root
 
 
 @pytest.mark.full
-def test_the_toy_grid_is_killed_ten_times(tmp_path: Path) -> None:
-    began = time.monotonic()
-    assert begun("toy", tmp_path / "calm", 2).wait() == 0
-    minutes = (time.monotonic() - began) / 60
-    print(f"undisturbed, two workers: {minutes:.1f} minutes")
-    assert disturbed("toy", tmp_path / "disturbed", 2, kills=10, seconds=20, cells=6) == 10
-    same(tmp_path / "disturbed", tmp_path / "calm")
-    assert not outstanding(expand(Plan.read(find_plan("toy"))), tmp_path / "disturbed")
+def test_the_toy_grid_is_killed_ten_times(calm: Path, tmp_path: Path) -> None:
+    blows: list[Strike] = [kill_worker, kill_driver] * 5
+    disturbed(lambda: begun("toy", tmp_path, "--workers", "2"), tmp_path, blows, seconds=20, cells=6)
+    same(tmp_path, calm)
+    assert not outstanding(expand(Plan.read(find_plan("toy"))), tmp_path)
+
+
+@pytest.mark.full
+def test_the_toy_grid_is_killed_ten_times_on_ray(calm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'valueshift[ray]'")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    cluster = cluster_of(2)
+
+    def kill_cell(driver: "subprocess.Popen[bytes]") -> bool:
+        return kill_one(at_work(tmp_path))
+
+    def kill_node(driver: "subprocess.Popen[bytes]") -> bool:
+        cluster.remove_node(CHANCE.choice(list(cluster.worker_nodes)), allow_graceful=False)
+        cluster.add_node(**NODE)
+        return True
+
+    try:
+        blows: list[Strike] = [kill_cell, kill_driver, kill_node] * 3 + [kill_driver]
+        on_ray = ("--executor", "ray", "--address", cluster.address)
+        disturbed(lambda: begun("toy", tmp_path, *on_ray), tmp_path, blows, seconds=20, cells=6)
+    finally:
+        cluster.shutdown()
+    same(tmp_path, calm)
+    assert not outstanding(expand(Plan.read(find_plan("toy"))), tmp_path)
