@@ -14,7 +14,7 @@ from ..core.errors import ValueshiftError
 from ..core.probes import Item
 from .bootstrap import Floats
 from .profiles import Selection, checked, selected
-from .shifts import common, unchanged
+from .shifts import common
 from .significance import adjusted
 
 ENOUGH = 5
@@ -97,27 +97,20 @@ def changes_among_placebos(
     return result.assign(adjusted=adjusted(result["p"]), placebos=len(placebo_scores))
 
 
-def unchanged_among_placebos(
-    base_scores: pd.DataFrame,
-    tuned_scores: pd.DataFrame,
-    placebo_scores: Sequence[pd.DataFrame],
-    items: Mapping[str, Item],
-    selection: Selection = "paper",
-) -> pd.DataFrame:
+def unchanged_among_placebos(stayed: pd.DataFrame, placebos: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The share of unchanged answers per language among those of placebo fine-tuning.
 
+    Args:
+        stayed: of the real run, as `shifts.unchanged` gives it by language.
+        placebos: of the placebo runs.
+
     Returns:
-        One row a language: language, unchanged, the columns of `among_placebos`, adjusted, placebos.
+        One row a language that all runs were asked in: the columns of `stayed` and of `among_placebos`, adjusted, placebos.
 
     Raises:
-        ValueshiftError: no placebo run, or runs that cannot be compared.
+        ValueshiftError: there is no placebo run.
     """
-    shares = [
-        unchanged(base_scores, scores, items, "language", selection).set_index("language")["unchanged"]
-        for scores in (tuned_scores, *placebo_scores)
-    ]
-    table = pd.concat(shares, axis=1).dropna()
-    values = table.to_numpy(dtype=np.float64)
-    result = pd.DataFrame({"language": table.index, "unchanged": values[:, 0]})
-    result = pd.concat([result, among_placebos(values[:, 0], values[:, 1:].T)], axis=1)
-    return result.assign(adjusted=adjusted(result["p"]), placebos=len(placebo_scores))
+    shares = pd.concat([table.set_index("language")["unchanged"] for table in (stayed, *placebos)], axis=1).dropna()
+    values = shares.to_numpy(dtype=np.float64)
+    place = among_placebos(values[:, 0], values[:, 1:].T).assign(language=shares.index, placebos=len(placebos))
+    return stayed.merge(place.assign(adjusted=adjusted(place["p"])), on="language")

@@ -51,12 +51,15 @@ def common(base_scores: pd.DataFrame, tuned_scores: pd.DataFrame) -> pd.DataFram
     return rows[[*keys, "category", *(f"{value}_{side}" for value in _VALUES for side in ("base", "tuned")), "in"]]
 
 
-def flipped(base_scores: pd.DataFrame, tuned_scores: pd.DataFrame) -> pd.DataFrame:
+def flipped(
+    base_scores: pd.DataFrame, tuned_scores: pd.DataFrame, items: Mapping[str, Item], selection: Selection = "paper"
+) -> pd.DataFrame:
     """The shifts: one row per language and question whose answer changed; ties on either side are left out.
 
     Columns: language, question, category, answer_base, answer_tuned, p_first_base, p_first_tuned.
     """
     rows = common(base_scores, tuned_scores)
+    rows = rows[rows["question"].isin(selected(items, selection))]
     answered = rows["answer_base"].notna() & rows["answer_tuned"].notna()
     changed = answered & (rows["answer_base"] != rows["answer_tuned"]).fillna(False)
     return rows[changed].drop(columns="in").reset_index(drop=True)

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from peft import PeftModel
 
+from ..analysis.profiles import default_selection
 from ..analysis.shifts import flipped
 from ..core.digests import digest
 from ..core.errors import ValueshiftError
@@ -242,12 +243,13 @@ def _shifts(base: ProbeRun, tuned: ProbeRun, how: Attributing) -> pd.DataFrame:
     for run in (base, tuned):
         if run.inputs["probes"] != {**run.inputs["probes"], **_worded(run)}:
             raise ValueshiftError(f"the probes have changed since {run.name} was asked; run `valueshift probe` again")
-    shifts = flipped(base.scores, tuned.scores)
     languages = parse_languages(how.languages, tuple(dict.fromkeys(tuned.scores["language"])))
     asked = set(tuned.scores["question"])
     questions = [name.strip() for name in (how.questions or "").split(",") if name.strip()]
     if unknown := [name for name in questions if name not in asked]:
         raise ValueshiftError(f"question {unknown[0]} was not asked of {tuned.name}")
+    items = probe_set(tuned.inputs["probe_set"]).items
+    shifts = flipped(base.scores, tuned.scores, items, "all" if questions else default_selection(items))
     chosen = shifts["language"].isin(languages) & shifts["question"].isin(questions or asked)
     columns = ["language", "question", "category", "answer_base", "answer_tuned"]
     return shifts.loc[chosen, columns].reset_index(drop=True)

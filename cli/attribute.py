@@ -23,7 +23,7 @@ Tuned = Annotated[
 ]
 Backend = Annotated[str | None, typer.Option(help="factorised (ours), traker (as published) or exact (toys).")]
 Questions = Annotated[
-    str | None, typer.Option(help="Comma-separated questions, such as Q1,Q106a; else all that shifted.")
+    str | None, typer.Option(help="Comma-separated questions, such as Q1,Q106a; else the paper's that shifted.")
 ]
 ProbeSet = Annotated[str, typer.Option(help="Probe set, where checkpoints are given.")]
 Projection = Annotated[

@@ -37,7 +37,7 @@ def compare(base: ProbeRun, tuned: ProbeRun, root: Path) -> tuple[Path, dict[str
     tables = {
         "kept": unchanged(before, after, items, by="language", selection=selection),
         "kept_cat": unchanged(before, after, items, by="category", selection=selection),
-        "flipped": flipped(before, after),
+        "flipped": flipped(before, after, items, selection),
     }
     if base.inputs["probe_set"] != tuned.inputs["probe_set"]:
         tables["ceiling"] = noise_ceiling(profile(before), profile(after), items, selection)

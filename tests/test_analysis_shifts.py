@@ -133,14 +133,17 @@ def test_too_few_common_questions_are_no_statistic_but_a_reason() -> None:
 
 
 def test_flipped_lists_the_shifts() -> None:
-    table = flipped(BASE, TUNED)
+    table = flipped(BASE, TUNED, ITEMS)
     assert table["language"].value_counts().to_dict() == {"fa": 12, "de": 3}
     german = table[table["language"] == "de"]
     assert german["question"].tolist() == ["Q19", "Q20", "Q21"]
     assert german["answer_base"].tolist() == ["first"] * 3
     assert german["answer_tuned"].tolist() == ["second"] * 3
     assert german["p_first_tuned"].tolist() == pytest.approx([1 / (1 + np.e)] * 3)
-    assert flipped(BASE, BASE).empty
+    assert flipped(BASE, BASE, ITEMS).empty
+    other = {name: one.model_copy(update={"paper": name != "Q20"}) for name, one in ITEMS.items()}
+    assert set(table["question"]) - set(flipped(BASE, TUNED, other)["question"]) == {"Q20"}
+    assert len(flipped(BASE, TUNED, other, "all")) == len(table)
 
 
 def test_common_is_a_join_by_question_whatever_the_order() -> None:

@@ -178,7 +178,8 @@ def test_changes_among_placebos_are_in_log_odds() -> None:
     assert (german["rank"] == 1).all() and (german["adjusted"] < 0.001).all()
     assert (german["shifted"].to_numpy() == (ODDS["de"] < 0)).all()
     assert table[table["language"] == "fa"]["change"].abs().max() < 1e-9
-    kept = unchanged_among_placebos(BASE, moved, runs, ITEMS).set_index("language")
+    stayed, *placebos = (unchanged(BASE, run, ITEMS, "language") for run in (moved, *runs))
+    kept = unchanged_among_placebos(stayed, placebos).set_index("language")
     assert kept.loc["de", "unchanged"] == (ODDS["de"] > 0).mean() and kept.loc["de", "rank"] == 1
 
 

@@ -58,7 +58,7 @@ def attributed(tuned) -> Path:
 def test_every_shifted_probe_is_attributed(tuned, attributed):
     base, checkpoint, root = tuned
     runs = [run_of(str(source), "wvs", "de,tr", root) for source in (base, checkpoint)]
-    shifts = flipped(runs[0].scores, runs[1].scores)
+    shifts = flipped(runs[0].scores, runs[1].scores, probe_set("wvs").items)
     queries = read_table(attributed, "queries")
     assert len(shifts) > 10
     keys = ["language", "question", "answer_base", "answer_tuned"]
@@ -144,7 +144,7 @@ def test_again_reads_the_features_and_gives_the_same_record(tuned, attributed, m
 def test_questions_narrow_the_shifts(tuned):
     base, checkpoint, root = tuned
     runs = [run_of(str(source), "wvs", "de", root) for source in (base, checkpoint)]
-    shifted = flipped(runs[0].scores, runs[1].scores)["question"].tolist()
+    shifted = flipped(runs[0].scores, runs[1].scores, probe_set("wvs").items)["question"].tolist()
     stayed = next(name for name in runs[0].scores["question"] if name not in shifted)
     one = attribute(base, str(checkpoint), root, Attributing(languages="de", questions=f"{shifted[0]},{stayed}"))
     assert read_table(one, "queries")["question"].tolist() == [shifted[0]]

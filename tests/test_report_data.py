@@ -505,6 +505,7 @@ class TestPeople:
         both = rows.merge(expected, on=["language", "country"], suffixes=("", "_expected"))
         for column in ("spearman", "low", "high", "p", "turned_low", "within", "jensen_shannon", "wasserstein", "n"):
             np.testing.assert_array_equal(both[column], both[f"{column}_expected"])
+        assert rows.groupby("language")["best"].sum().to_numpy() == pytest.approx(1)
         before = made["alignment"].table
         assert set(before[before["stage"] == "pretrained"]["model"]) == {"small", "large"}
 
@@ -566,8 +567,9 @@ class TestPeople:
 class TestNoise:
     def test_unchanged_among_placebos(self, study: Study, made: dict[str, Exhibit]) -> None:
         arm = arm_of(study, "pbc-fa-1")
-        placebos = [other.tuned.scores for other in study.arms if other.placebo]
-        expected = unchanged_among_placebos(arm.base.scores, arm.tuned.scores, placebos, study.items)
+        tuned = [arm.tuned, *(other.tuned for other in study.arms if other.placebo)]
+        stayed, *placebos = (unchanged(arm.base.scores, one.scores, study.items, "language") for one in tuned)
+        expected = unchanged_among_placebos(stayed, placebos)
         rows = rows_of(made["placebo"], arm)
         columns = ["language", "unchanged", "placebo_mean", "placebo_deviation", "rank", "rank_p", "z", "p", "placebos"]
         same(rows[rows["language"] != "all"], expected, columns)

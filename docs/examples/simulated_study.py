@@ -73,7 +73,7 @@ def simulate(
         name, examples = _finetuned(root, small, arm)
         tuned = _probe(root, name, f"checkpoints/{name}", odds, languages)
         if arm.size == MANY and arm.source == sources[0]:
-            _attributed(root, name, flipped(scores[small], tuned), examples)
+            _attributed(root, name, flipped(scores[small], tuned, items), examples)
     return root
 
 

@@ -39,7 +39,7 @@ parallelism [Fig. 4, 11]
     ARM, cosine, low, high, languages, n, dropped, reason
 alignment [Table 3]
     stage, ARM, language, country, spearman, low, high, plain_low, plain_high, p, adjusted, turned_low, turned_high,
-    within, within_low, within_high, jensen_shannon, wasserstein, n, dropped, reason
+    within, within_low, within_high, jensen_shannon, wasserstein, best, n, dropped, reason
 alignment_change [Table 3]
     ARM (tuning "mean" is the mean over monolingual runs, `run` then ""), models (how many), language, country, base,
     tuned, change, low, high, p, adjusted, n, dropped, reason

@@ -1,9 +1,8 @@
 """Exhibits that set fine-tuning beside placebo fine-tuning: the same training on permuted text."""
 
-import numpy as np
 import pandas as pd
 
-from ...analysis.placebo import ENOUGH, among_placebos, changes_among_placebos
+from ...analysis.placebo import ENOUGH, changes_among_placebos, unchanged_among_placebos
 from .arms import Arm, Study
 from .exhibit import Exhibit
 from .rows import ARM, Rows
@@ -27,8 +26,8 @@ def placebo(study: Study, stayed: Exhibit) -> Exhibit:
     by_run = dict(list(stayed.table.groupby("run", sort=False))) if len(stayed.table) else {}
     for arm in study.real:
         if others := placebos_of(arm, study):
-            tables = [by_run[one.tuned.run] for one in (arm, *others)]
-            rows.add(arm.cells, _runs(arm, others), _among, tables)
+            mine, *theirs = (by_run[one.tuned.run] for one in (arm, *others))
+            rows.add(arm.cells, _runs(arm, others), unchanged_among_placebos, mine, theirs)
     return rows.exhibit(
         "placebo",
         "Fine-tuning among placebo runs",
@@ -43,14 +42,6 @@ def placebo(study: Study, stayed: Exhibit) -> Exhibit:
             *("z", "p", "adjusted", "placebos"),
         ],
     )
-
-
-def _among(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    """The shares of the first table, by language, among those of the others."""
-    shares = pd.concat([table.set_index("language")["unchanged"] for table in tables], axis=1).dropna()
-    values = shares.to_numpy(dtype=np.float64)
-    place = among_placebos(values[:, 0], values[:, 1:].T).assign(language=shares.index, placebos=len(tables) - 1)
-    return tables[0][["language", "unchanged", "low", "high", "n"]].merge(place, on="language")
 
 
 def placebo_shifts(study: Study) -> Exhibit:

@@ -4,6 +4,7 @@ import pandas as pd
 
 from ...analysis.alignment import alignment as alignment_of
 from ...analysis.alignment import alignment_change as change_of
+from ...analysis.alignment import best_aligned
 from ...analysis.alignment import influence as influence_of
 from ...analysis.wordings import noise_ceiling
 from ...core.languages import LANGUAGES
@@ -22,7 +23,7 @@ def alignment(study: Study) -> Exhibit:
     """How a model's answers in each language go with those of each country's people."""
     rows, truth = Rows(), people(study, *SHOWN)
     for cells, model, _ in staged(study) if study.truth else ():
-        rows.add(cells, model.records, alignment_of, model.profile, truth, study.items, study.selection)
+        rows.add(cells, model.records, _aligned, model.profile, truth, study)
     return rows.exhibit(
         "alignment",
         "Alignment with people",
@@ -31,15 +32,26 @@ def alignment(study: Study) -> Exhibit:
         "questions; 0 is no alignment, p against it from batteries changing sign, adjusted over the table. Which pole "
         "of a question is called the first is a convention: turned_low and turned_high are the range when random "
         "batteries have theirs turned on both sides, and the correlation within option pairs (within), the "
-        f"Jensen-Shannon and the Wasserstein distance of the answers do not depend on it. {INTERVAL} {_survey(study)}",
+        f"Jensen-Shannon and the Wasserstein distance of the answers do not depend on it. Some country always is the best "
+        "of its row: `best` is how often this one is, of resamples of the batteries. "
+        f"{INTERVAL} {_survey(study)}",
         NO_SURVEY,
         [
             "stage",
             *ARM,
             *("language", "country", "spearman", "low", "high", "plain_low", "plain_high", "p", "adjusted"),
             *("turned_low", "turned_high", "within", "within_low", "within_high", "jensen_shannon", "wasserstein"),
-            *("n", "dropped", "reason"),
+            *("best", "n", "dropped", "reason"),
         ],
+    )
+
+
+def _aligned(profile: pd.DataFrame, truth: pd.DataFrame, study: Study) -> pd.DataFrame:
+    asked = study.items, study.selection
+    table = alignment_of(profile, truth, *asked)
+    best = best_aligned(profile, truth, *asked).set_index(["language", "country"])["best"]
+    return table.join(best, on=["language", "country"]).assign(
+        best=lambda rows: rows["best"].where(rows["spearman"].notna())
     )
 
 
