@@ -44,7 +44,7 @@ def grid_plan(
     print_table(f"{file}: {len(cells)} cells in {root}", view.columns, view.rows)
     for note in [*view.notes, *missing(plan)]:
         print(f"- {note}")
-    print(f"Next: valueshift grid run {file} --output {root}")
+    print(f"Next: valueshift {f'grid run {file}' if view.left else 'ui'} --output {root}")
 
 
 @grid_app.command("run")

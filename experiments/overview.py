@@ -16,6 +16,8 @@ class Overview(NamedTuple):
     columns: list[str]
     rows: list[list[str]]
     notes: list[str]
+    left: int
+    """Cells to do."""
 
 
 def overview(cells: Sequence[Cell], root: Path) -> Overview:
@@ -46,7 +48,7 @@ def overview(cells: Sequence[Cell], root: Path) -> Overview:
     notes = [f"{stage}: time {'; '.join(found.bases)}" for stage, found in estimates.items() if found.bases]
     if unknown:
         notes.append(f"{unknown} cells are of models whose rate is not known before the first of them is done")
-    return Overview(["stage", "cells", "done", "at work", "time left, one worker", "disk left"], rows, notes)
+    return Overview(["stage", "cells", "done", "at work", "time left, one worker", "disk left"], rows, notes, len(todo))
 
 
 def listing(cells: Sequence[Cell], root: Path) -> Iterator[str]:
