@@ -4,13 +4,11 @@ Whatever happens: the record stays whole on disk, no run is doubled or in anothe
 anything missing, and the next publication finishes the rest.
 """
 
-import multiprocessing
 import os
 import pwd
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -27,15 +25,13 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from tracking_stores import Fork, Server, free_port, publish_together
 from valueshift.core.digests import digest
 from valueshift.core.errors import ValueshiftError
 from valueshift.core.records import read_record, write_record
 from valueshift.tracking import schema
 from valueshift.tracking.client import ServerAwayError
 from valueshift.tracking.publish import publish, publish_missing
-from valueshift.tracking.ui import ui_command, ui_environment
-
-Fork = multiprocessing.get_context("fork")
 
 
 def finetune_record(root: Path, name: str = "a", rows: int = 20) -> Path:
@@ -154,42 +150,6 @@ def test_artifacts_that_do_not_fit(root: Path) -> None:
 
 
 # A server that fails
-
-
-def free_port() -> int:
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        return int(trial.getsockname()[1])
-
-
-class Server:
-    """`mlflow server` as `valueshift ui` starts it, in a process group of its own."""
-
-    def __init__(self, root: Path, port: int, store: str | None = None) -> None:
-        self.uri, self.root, self.port = f"http://127.0.0.1:{port}", root, port
-        command = ui_command(root, port)
-        if store:
-            command[command.index("--backend-store-uri") + 1] = store
-        with (root / "server.log").open("a") as log:
-            self.process = subprocess.Popen(
-                command, start_new_session=True, stdout=log, stderr=log, cwd=root, env=ui_environment()
-            )
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            try:
-                urllib.request.urlopen(f"{self.uri}/health", timeout=5).close()
-            except OSError:
-                assert self.process.poll() is None, (root / "server.log").read_text()
-                time.sleep(0.1)
-            else:
-                return
-        self.kill()
-        raise AssertionError((root / "server.log").read_text())
-
-    def kill(self) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
 
 
 class Failing:
@@ -374,12 +334,6 @@ def postgres() -> Iterator[Postgres]:
         running.kill()
 
 
-def publish_together(barrier: Any, folders: list[Path], root: Path, uri: str) -> None:
-    barrier.wait(60)
-    for folder in folders:
-        publish(folder, root, uri)
-
-
 @pytest.mark.slow
 def test_postgresql_new_with_four_processes_then_killed_and_restarted(
     tmp_path: Path, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
@@ -389,8 +343,8 @@ def test_postgresql_new_with_four_processes_then_killed_and_restarted(
     folders = [finetune_record(tmp_path, f"{number}") for number in range(8)]
     barrier = Fork.Barrier(4)
     children = [
-        Fork.Process(target=publish_together, args=(barrier, [*folders[number::4], folders[0]], tmp_path, postgres.uri))
-        for number in range(4)
+        Fork.Process(target=publish_together, args=(barrier, [(item, tmp_path) for item in own], postgres.uri))
+        for own in ([*folders[number::4], folders[0]] for number in range(4))
     ]
     for child in children:
         child.start()

@@ -1,0 +1,145 @@
+"""Names and figures of a record in MLflow: any name is taken, figures are rounded, runs are named by their models."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow.utils.validation import _validate_metric_name, _validate_param
+from valueshift.core.digests import digest
+from valueshift.core.errors import ValueshiftError
+from valueshift.core.records import RunRecord
+from valueshift.tracking import schema
+from valueshift.tracking.client import shown
+
+
+def record(metrics: dict[str, float] | None = None, **parts: Any) -> RunRecord:
+    whole = {"kind": "comparison", "digest": "0" * 16, "inputs": {}, "versions": {}, "created": "2026-01-01T00:00:00Z"}
+    return RunRecord.model_validate({**whole, "metrics": metrics or {}, **parts})
+
+
+@given(st.lists(st.text(max_size=300), unique=True, max_size=20))
+def test_any_name_becomes_one_that_mlflow_takes_and_none_is_lost(names: list[str]) -> None:
+    cleaned = schema._distinct((name, position) for position, name in enumerate(names))
+    assert list(cleaned.values()) == list(range(len(names)))
+    for name in cleaned:
+        _validate_metric_name(name)
+        _validate_param(name, "value")
+        assert len(name) <= 250
+
+
+def test_a_clean_name_stays() -> None:
+    for name in ("kept/de", "rho/de.DEU", "0_overview/kept", "a b:c-d"):
+        assert schema.clean(name) == name
+    assert schema.clean("kept (%)/de@x") == "kept ___/de_x"
+
+
+def test_fractions_are_percentages_correlations_have_three_decimals_and_other_values_all() -> None:
+    shown_metrics = schema.metrics(
+        record({"kept/de": 0.83172, "kept/fa": 0.6, "rho/de.DEU": 0.1234567, "loss": 2.71828})
+    )
+    assert shown_metrics == {
+        "0_overview/kept": 71.6,
+        "0_overview/rho": 0.123,
+        "kept/de": 83.2,
+        "kept/fa": 60.0,
+        "rho/de.DEU": 0.123,
+        "loss": 2.71828,
+    }
+
+
+def test_a_percentage_in_a_record_is_refused_rather_than_multiplied_again() -> None:
+    with pytest.raises(ValueshiftError, match=r"kept/de is 83\.2.* between -1 and 1"):
+        schema.metrics(record({"kept/de": 83.2}))
+
+
+def test_overview_comes_first_sums_counts_and_leaves_a_given_one_alone() -> None:
+    metrics = {"questions/de": 6.0, "kept/de": 0.5, "questions/fa": 5.0, "0_overview/kept": 0.25}
+    assert list(schema.metrics(record(metrics)).items()) == [
+        ("0_overview/kept", 25.0),
+        ("0_overview/questions", 11.0),
+        ("questions/de", 6.0),
+        ("questions/fa", 5.0),
+        ("kept/de", 50.0),
+    ]
+
+
+def test_at_most_sixty_metrics_and_the_description_says_how_many_are_elsewhere() -> None:
+    many = record({f"kept/l{number}": 0.5 for number in range(80)}, notes=("First.", "Second."))
+    names = list(schema.metrics(many))
+    assert len(names) == 60
+    assert names[0] == "0_overview/kept"
+    assert schema.description(many) == ("- First.\n- Second.\n- 21 more metrics are in the artifact `record.json`.")
+
+
+def test_params_are_flat_short_and_name_the_model_first() -> None:
+    comparison = record(
+        inputs={
+            "base": "b" * 16,
+            "tuned": ["c" * 16, "d" * 16],
+            "probes": {"fa": "1", "de": "2"},
+            "seed": 0,
+            "lora": {"r": 8, "targets": ["q", "v"]},
+            "questions": [f"Q{number}" for number in range(200)],
+            "limit": None,
+        },
+        settings={"base": "toy/base", "seed": 1},
+        versions={"torch": "2.13.0"},
+    )
+    found = schema.params(comparison)
+    assert found == {
+        "base": "toy/base",
+        "languages": "fa, de",
+        "probes": digest({"fa": "1", "de": "2"}),
+        "seed": "0",
+        "lora.r": "8",
+        "lora.targets": "q, v",
+        "questions": "1088 characters, whole in record.json",
+        "setting.seed": "1",
+        "version.torch": "2.13.0",
+    }
+    assert next(iter(found)) == "base"
+
+
+def test_runs_are_linked_by_the_digests_of_their_models() -> None:
+    comparison = record(
+        inputs={
+            "base": {"digest": "b" * 16},
+            "tuned": ["c" * 16, "d" * 16],
+            "runs": {"base": "e" * 16, "tuned": "f" * 16},
+        },
+        settings={"base": "google/mt5-small", "tuned": ["x/moved", "x/other"]},
+    )
+    tags = schema.tags(comparison)
+    assert tags["valueshift.base"] == "b" * 16
+    assert tags["valueshift.tuned"] == f"{'c' * 16} {'d' * 16}"
+    assert tags["valueshift.runs.base"] == "e" * 16
+    assert "valueshift.model" not in tags
+    assert schema.models(comparison) == {
+        "b" * 16: ("mt5-small", "google/mt5-small"),
+        "c" * 16: ("moved", "x/moved"),
+        "d" * 16: ("other", "x/other"),
+    }
+    assert schema.run_name(comparison) == "moved other ← mt5-small comparison"
+
+
+@pytest.mark.parametrize(
+    ("parts", "name"),
+    [
+        ({"kind": "probe", "inputs": {"probes": {"de": "", "fa": ""}}, "settings": {"model": "a/m"}}, "m probe de fa"),
+        ({"kind": "probe", "inputs": {"probes": dict.fromkeys("abcde", "")}}, f"{'0' * 16} probe 5 languages"),
+        (
+            {"kind": "finetune", "inputs": {"corpus": "tanzil", "languages": ["fa"]}, "settings": {"model": "a/m"}},
+            "m finetune fa tanzil",
+        ),
+        ({"kind": "report", "inputs": {"runs": ["a", "b"]}}, "report of 2 runs"),
+        ({"inputs": {"tuned": list("abcde")}}, "5 models comparison"),
+    ],
+)
+def test_run_names(parts: dict[str, Any], name: str) -> None:
+    assert schema.run_name(record(**parts)) == name
+
+
+def test_credentials_are_not_shown() -> None:
+    assert shown("https://me:secret@host:8/x") == "https://host:8/x"
+    assert shown("sqlite:////a/b.db") == "sqlite:////a/b.db"

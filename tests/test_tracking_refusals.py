@@ -1,0 +1,89 @@
+"""Stores that are away, damaged or refuse: named within seconds, with the remedy, and the record is kept."""
+
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from tracking_stores import all_runs, free_port, is_complete, probe_record, sqlite_uri
+from valueshift.core.errors import ValueshiftError
+from valueshift.core.records import read_record
+from valueshift.tracking import client as client_module
+from valueshift.tracking.client import ServerAwayError, experiment_id, opened
+from valueshift.tracking.publish import publish, publish_missing
+
+
+def test_a_server_that_is_not_there_costs_no_time_and_no_record(root: Path) -> None:
+    folder = probe_record(root)
+    settings = dict(os.environ)
+    start = time.monotonic()
+    with pytest.raises(ServerAwayError) as caught:
+        publish(folder, root, f"http://me:secret@127.0.0.1:{free_port()}")
+    assert time.monotonic() - start < 5
+    assert "http://127.0.0.1" in str(caught.value)
+    assert "valueshift publish" in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert dict(os.environ) == settings
+    assert read_record(folder).kind == "probe"
+    assert len(publish_missing(root)) == 1
+
+
+def test_a_server_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "GREETING_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        start = time.monotonic()
+        with pytest.raises(ServerAwayError, match="cannot be reached"):
+            publish(probe_record(tmp_path), tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert 0.9 < time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_text("no database" * 500), Path.mkdir])
+def test_a_damaged_store_is_named_at_once(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    """MLflow itself tries for 100 seconds to open what cannot be opened."""
+    folder = probe_record(tmp_path)
+    damage(tmp_path / "mlflow.db")
+    start = time.monotonic()
+    with pytest.raises(ValueshiftError, match=r"mlflow\.db cannot be used by MLflow .*valueshift publish"):
+        publish(folder, tmp_path)
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("foo://bar", r"foo://bar refuses: .*unsupported URI"),
+        ("sqlite:////dev/null/mlflow.db", r"cannot write /dev/null"),
+    ],
+)
+def test_a_store_that_cannot_be_is_named(tmp_path: Path, uri: str, reason: str) -> None:
+    with pytest.raises(ValueshiftError, match=f"{reason}.*valueshift publish"):
+        publish(probe_record(tmp_path), tmp_path, uri)
+
+
+def test_a_refused_call_leaves_the_run_unfinished(root: Path) -> None:
+    folder = probe_record(root)
+    with opened(root, sqlite_uri(root)) as client:
+        experiment_id(client, "valueshift")
+    with sqlite3.connect(root / "mlflow.db") as connection:
+        connection.execute("CREATE TRIGGER full BEFORE INSERT ON metrics BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    with pytest.raises(ValueshiftError, match=r"refuses: .*disk full.*valueshift publish"):
+        publish(folder, root)
+    assert [is_complete(run) for run in all_runs(sqlite_uri(root))] == [False]
+    with sqlite3.connect(root / "mlflow.db") as connection:
+        connection.execute("DROP TRIGGER full")
+    assert [item.record for item in publish_missing(root)] == [folder.name]
+    assert [is_complete(run) for run in all_runs(sqlite_uri(root))] == [True]
+
+
+def test_an_experiment_in_the_trash(root: Path) -> None:
+    uri = sqlite_uri(root)
+    publish(probe_record(root), root)
+    MlflowClient(uri).delete_experiment("1")
+    with pytest.raises(
+        ValueshiftError, match="'valueshift' is deleted; restore it with `mlflow experiments restore -x 1`"
+    ):
+        publish(probe_record(root, "other"), root)
