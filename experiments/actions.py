@@ -20,7 +20,8 @@ def toy(cell: Cell, root: Path, given: Results) -> dict[str, str]:
     from ..core.files import whole_file
     from ..finetune.toy import CHECKPOINTS, CORPORA, build_toy
 
-    folder = build_toy(root / "toys" / cell.digest, cell.spec["languages"], cell.spec["seed"])
+    folder = root / "toys" / cell.digest
+    build_toy(folder, cell.spec["languages"], cell.spec["seed"])
     made = {name: folder / name for name in CHECKPOINTS} | {"truth": folder / "truth.csv"}
     for name in CORPORA:
         made[name] = root / "toys" / f"{cell.digest}-corpora" / f"{name}.parquet"
@@ -142,4 +143,5 @@ def _probe_run(record: Path) -> "ProbeRun":
 
 
 def _from(root: Path, path: Path) -> str:
-    return str(path.resolve().relative_to(root.resolve()))
+    """The path from the root, through links: a folder of the root may lie on another disk."""
+    return str(path.absolute().relative_to(root.absolute()))

@@ -90,14 +90,18 @@ def write_result(root: Path, digest: str, result: Result) -> None:
 
 
 def outstanding(cells: Sequence[Cell], root: Path) -> set[str]:
-    """Digests of what is to be done: no result, or a part of it is gone that an outstanding cell needs."""
+    """Digests of what is to be done: no result, or a part of it is gone that an outstanding cell needs.
+
+    A tolerant cell is made of what there is, and needs no more of a finished cell than that it counts as finished.
+    """
     todo: set[str] = set()
     needed: set[str] = set()
     for cell in reversed(cells):
         result = read_result(root, cell.digest)
         if result is None or not (result.usable(root) if cell.digest in needed else result.kept(root)):
             todo.add(cell.digest)
-            needed.update(cell.needs)
+            if not cell.tolerant:
+                needed.update(cell.needs)
     return todo
 
 

@@ -105,12 +105,20 @@ def publish_result(root: Path, digest: str, result: Result) -> None:
 
     Raises:
         ServerAwayError: MLflow does not answer.
-        ValueshiftError: MLflow refuses.
+        ValueshiftError: MLflow refuses, or it fails in any other way: the work is done and must not fail for it.
     """
-    from ..tracking.publish import publish
+    try:
+        from ..tracking.publish import publish
 
-    print(f"MLflow: {publish(result.path(root, 'record'), root).where}")
-    write_result(root, digest, result.model_copy(update={"published": True}))
+        print(f"MLflow: {publish(result.path(root, 'record'), root).where}")
+        write_result(root, digest, result.model_copy(update={"published": True}))
+    except ValueshiftError:
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        raise ValueshiftError(
+            f"MLflow: {type(error).__name__}: {error}; the record is kept, and `valueshift publish` sends it"
+        ) from error
 
 
 @contextmanager

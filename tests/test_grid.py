@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 from valueshift.core.records import find_records, read_record
+from valueshift.experiments import actions
 from valueshift.experiments.cells import Cell
 from valueshift.experiments.local import LocalExecutor
-from valueshift.experiments.results import log_path, outstanding, read_result
+from valueshift.experiments.results import log_path, outstanding, read_result, result_path
 from valueshift.experiments.scheduling import Account, run_cells
+from valueshift.experiments.work import Outcome, run_cell
 
 sys.path.insert(0, str(Path(__file__).parent))  # workers import the stand-ins by name, and are handed the path
 import grid_actions
@@ -74,6 +76,25 @@ def run(cells: list[Cell], root: Path, workers: int = 1) -> Account:
     return run_cells(cells, root, LocalExecutor(root, workers), lambda line: None)
 
 
+class InThisProcess:
+    """Does a cell where a test can reach into it."""
+
+    slots = 1
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.ended: list[tuple[Cell, Outcome]] = []
+
+    def submit(self, cell: Cell) -> None:
+        self.ended.append((cell, run_cell(cell, self.root)))
+
+    def wait(self, seconds: float) -> list[tuple[Cell, Outcome]]:
+        return [self.ended.pop()]
+
+    def close(self) -> None:
+        pass
+
+
 def numbers(root: Path) -> str:
     """The report: every number of the grid by record."""
     (found,) = (root / "reports").glob("*/numbers.json")
@@ -115,6 +136,21 @@ def test_a_checkpoint_that_is_deleted_is_made_again_only_where_it_is_needed(
     assert outstanding(cells, root) == {tuned.digest, asked.digest}
 
 
+def test_a_report_that_is_made_again_needs_no_checkpoints(
+    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    root = tmp_path / "runs"
+    cells = grid_actions.simulated(plan, "makes_checkpoints")
+    run(cells, root)
+    for path in (root / "checkpoints").iterdir():
+        path.unlink()
+    result_path(root, cells[-1].digest).unlink()
+    assert cells[-1].stage == "report" and outstanding(cells, root) == {cells[-1].digest}
+    again = run(cells, root)
+    assert again.complete and again.done == {cells[-1].digest}
+
+
 def test_without_mlflow_all_is_done_and_is_published_once_when_it_is_back(
     plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +173,24 @@ def test_without_mlflow_all_is_done_and_is_published_once_when_it_is_back(
     (experiment,) = [found.experiment_id for found in client.search_experiments() if found.name == "valueshift"]
     published = Counter(found.data.tags["valueshift.record"] for found in client.search_runs([experiment]))
     assert published == Counter(folder.name for folder in find_records(root)) and len(published) == records
+
+
+def test_a_cell_is_done_whatever_happens_while_it_is_published(
+    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from valueshift.tracking import publish
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a fault in MLflow")
+
+    monkeypatch.setattr(publish, "publish", broken)
+    monkeypatch.delenv("GRID_UNPUBLISHED")
+    root = tmp_path / "runs"
+    toy, probe = grid_actions.simulated(plan)[:2]
+    account = run_cells([toy, probe], root, InThisProcess(root), lambda line: None)
+    assert account.done == {toy.digest, probe.digest} and account.complete
+    assert list(account.unpublished) == [probe.digest]
+    assert account.unpublished[probe.digest].startswith("MLflow: RuntimeError: a fault in MLflow; the record is kept")
 
 
 def test_a_failed_cell_is_not_retried_and_the_rest_is_done(plan: Path, tmp_path: Path) -> None:
@@ -218,9 +272,17 @@ def test_a_full_disk_is_a_failed_cell_that_says_so(plan: Path, tmp_path: Path) -
     log.symlink_to("/dev/full")
     account = run(cells, root)
     assert "No space left on device; free the disk" in account.failed[cells[0].digest]
-    assert not list((root / "cells").glob("*.json")) or cells[0].digest not in account.done
+    assert not list((root / "cells").glob("*.json"))
     log.unlink()
     assert run(cells, root).complete
+
+
+def test_a_folder_of_the_runs_root_may_be_a_link_to_another_disk(tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "runs", tmp_path / "elsewhere"
+    for folder in (root, elsewhere):
+        folder.mkdir()
+    (root / "toys").symlink_to(elsewhere)
+    assert actions._from(root, root / "toys" / "made") == "toys/made"
 
 
 @pytest.mark.slow
