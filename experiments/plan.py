@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic_core import PydanticCustomError
 
 from ..core.errors import ValueshiftError
 from ..core.paths import PACKAGE
@@ -18,7 +19,36 @@ from .yaml_lines import Document, Location
 Grouping = Literal["monolingual", "multilingual"]
 Stage = Literal["toy", "probe", "finetune", "compare", "attribute", "report"]
 STAGES: tuple[Stage, ...] = ("toy", "probe", "finetune", "compare", "attribute", "report")
-Names = Annotated[tuple[str, ...], Field(min_length=1)]
+
+_REFUSED = "refused"
+"""Type of the faults that we find ourselves; their sentences end with the remedy."""
+_NAME, _TOY = "<name>", "<toy>"
+"""The two ways to give a model or a source, as pydantic's locations of faults have them."""
+SMALLEST_SHARE = 1e-4
+"""Of a CPU or GPU that Ray gives."""
+
+_T = TypeVar("_T")
+
+
+def _distinct(values: tuple[_T, ...]) -> tuple[_T, ...]:
+    if again := [value for value in values if values.count(value) > 1]:
+        raise PydanticCustomError(_REFUSED, "{value} stands there twice; leave one out", {"value": str(again[0])})
+    return values
+
+
+def _allotted(gpus: float) -> float:
+    if 0 < gpus < SMALLEST_SHARE or (gpus > 1 and gpus % 1):
+        raise PydanticCustomError(
+            _REFUSED, "Ray shares out whole GPUs or a part of one; give 0, 0.0001 to 1, 2, 3, ..."
+        )
+    return gpus
+
+
+Distinct = Annotated[tuple[_T, ...], AfterValidator(_distinct)]
+Several = Annotated[tuple[_T, ...], Field(min_length=1), AfterValidator(_distinct)]
+Names = Several[str]
+Seed = Annotated[int, Field(strict=True, ge=0)]
+Count = Annotated[int, Field(strict=True, gt=0)]
 
 
 class _Part(BaseModel):
@@ -29,13 +59,30 @@ class Toy(_Part):
     """The toy community, built before everything else."""
 
     languages: Names
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
 
 class FromToy(_Part):
-    """A checkpoint (`base`, `moved`) or a corpus (`corpus`, `corpus_other`) of the toy community."""
+    """Something of the toy community."""
 
-    toy: Literal["base", "moved", "corpus", "corpus_other"]
+    toy: str
+
+
+class ToyModel(FromToy):
+    """A checkpoint of the toy community."""
+
+    toy: Literal["base", "moved"]
+
+
+class ToyCorpus(FromToy):
+    """A corpus of the toy community."""
+
+    toy: Literal["corpus", "corpus_other"]
+
+
+_named_or_toy = Discriminator(lambda given: _TOY if isinstance(given, dict | FromToy) else _NAME)
+Model = Annotated[Annotated[str, Tag(_NAME)] | Annotated[ToyModel, Tag(_TOY)], _named_or_toy]
+Source = Annotated[Annotated[str, Tag(_NAME)] | Annotated[ToyCorpus, Tag(_TOY)], _named_or_toy]
 
 
 class Probing(_Part):
@@ -56,17 +103,17 @@ class Block(_Part):
     """Of `models`; or other blocks, whose fine-tuned models are then fine-tuned further."""
     sources: Names
     languages: Names
-    size: PositiveInt
+    size: Count
     """Sentences before the split into train and dev."""
-    training: Annotated[tuple[Grouping, ...], Field(min_length=1)] = ("monolingual",)
+    training: Several[Grouping] = ("monolingual",)
     """monolingual: a run for each language. multilingual: one run, whose `size` sentences all languages share evenly."""
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
-    placebo: tuple[NonNegativeInt, ...] = ()
+    seeds: Several[Seed] = (0,)
+    placebo: Distinct[Seed] = ()
     """Seeds of the runs that are made on permuted tokens as well."""
-    epochs: PositiveInt = 5
-    learning_rate: PositiveFloat = 5e-5
-    batch_size: PositiveInt = 8
-    accumulate: PositiveInt = 1
+    epochs: Count = 5
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5e-5
+    batch_size: Count = 8
+    accumulate: Count = 1
     lora: bool = False
 
     def runs(self) -> Iterator[dict[str, Any]]:
@@ -86,26 +133,36 @@ class Attribution(_Part):
     """Which fine-tuned models of which blocks are explained; placebo runs never are."""
 
     blocks: Names
-    training: Annotated[tuple[Grouping, ...], Field(min_length=1)] = ("monolingual", "multilingual")
+    training: Several[Grouping] = ("monolingual", "multilingual")
     sources: Names | None = None
     """All of the blocks' where None."""
-    seeds: tuple[NonNegativeInt, ...] | None = None
+    seeds: Several[Seed] | None = None
     """All of the blocks' where None."""
     languages: Names | None = None
     """Whose shifted answers are explained; all that are probed where None."""
     method: Literal["ours", "paper"] = "ours"
     """ours: factorised features of a contrast. paper: TRAK as the paper says (docs/attribution.md)."""
-    k: PositiveInt | None = None
+    k: Count | None = None
     """Dimensions of the projection; the backend's default where None."""
+
+    def takes(self, source: str, run: Mapping[str, Any]) -> bool:
+        """Whether the model of a run (of `Block.runs`) on a source is explained."""
+        grouping = "multilingual" if len(run["languages"]) > 1 else "monolingual"
+        return (
+            not run["placebo"]
+            and grouping in self.training
+            and (self.sources is None or source in self.sources)
+            and (self.seeds is None or run["seed"] in self.seeds)
+        )
 
 
 class Resources(_Part):
     """What one cell needs, for an executor that shares out machines."""
 
-    cpus: PositiveFloat = 1
-    gpus: Annotated[float, Field(ge=0)] = 0
+    cpus: Annotated[float, Field(ge=SMALLEST_SHARE, allow_inf_nan=False)] = 1
+    gpus: Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_allotted)] = 0
     """Below 1, several cells share a GPU."""
-    memory: ByteSize | None = None
+    memory: Annotated[ByteSize, Field(gt=0)] | None = None
     """Of the machine, not of the GPU: `16 GB`."""
 
 
@@ -113,9 +170,9 @@ class Plan(_Part):
     """A study."""
 
     toy: Toy | None = None
-    models: Annotated[dict[str, str | FromToy], Field(min_length=1)]
+    models: Annotated[dict[str, Model], Field(min_length=1)]
     """Name -> hub name, or folder (relative to the plan's file)."""
-    sources: dict[str, str | FromToy] = Field(default_factory=dict)
+    sources: dict[str, Source] = Field(default_factory=dict)
     """Name -> name of an imported corpus, or Parquet file (relative to the plan's file)."""
     probe: Probing
     finetune: dict[str, Block] = Field(default_factory=dict)
@@ -177,12 +234,17 @@ class Plan(_Part):
             yield from _unknown(("attribute", name, "sources"), attribution.sources or (), self.sources, "source")
             asked = self.probe.languages
             yield from _unknown(("attribute", name, "languages"), attribution.languages or (), asked, "probed language")
+            blocks = [self.finetune[block] for block in attribution.blocks]
+            if not any(
+                attribution.takes(source, run) for block in blocks for source in block.sources for run in block.runs()
+            ):
+                yield (
+                    ("attribute", name),
+                    "selects none of the runs of its blocks; widen its training, sources or seeds",
+                )
 
     def _toy_faults(self, folder: Path) -> Iterator[tuple[Location, str]]:
-        for field, named, kinds in (
-            ("models", self.models, ("base", "moved")),
-            ("sources", self.sources, ("corpus", "corpus_other")),
-        ):
+        for field, named in (("models", self.models), ("sources", self.sources)):
             for name, given in named.items():
                 if isinstance(given, FromToy):
                     if not self.toy:
@@ -190,13 +252,8 @@ class Plan(_Part):
                             (field, name),
                             "is of the toy community, which the plan lacks; add `toy: {languages: [...]}`",
                         )
-                    if given.toy not in kinds:
-                        yield (
-                            (field, name),
-                            f"the toy's {given.toy} is none of the {field}; choose {' or '.join(kinds)}",
-                        )
-                elif _is_path(given) and not (folder / given).expanduser().exists():
-                    yield (field, name), f"{folder / given} does not exist; paths are relative to the plan's file"
+                elif _is_path(given) and not (path := _place(given, folder)).exists():
+                    yield (field, name), f"{path} does not exist; paths are relative to the plan's file"
         for name in self.models.keys() & self.finetune.keys():
             yield ("finetune", name), "is the name of a model too; give the block another"
         if self.toy:
@@ -218,10 +275,6 @@ class Plan(_Part):
     def _block_faults(self, name: str, block: Block) -> Iterator[tuple[Location, str]]:
         yield from _unknown(("finetune", name, "models"), block.models, [*self.models, *self.finetune], "model")
         yield from _unknown(("finetune", name, "sources"), block.sources, self.sources, "source")
-        for field in ("models", "sources", "languages", "seeds", "placebo", "training"):
-            values = getattr(block, field)
-            if again := [value for value in values if values.count(value) > 1]:
-                yield ("finetune", name, field), f"{again[0]} stands there twice; leave one out"
         shared = len(block.languages)
         if "multilingual" in block.training and block.size % shared:
             yield (
@@ -280,8 +333,12 @@ def _absolute(given: str | FromToy, file: Path, *, folder: bool) -> str | FromTo
     """A path of the plan made absolute; hub names and names of corpora as they are."""
     if isinstance(given, FromToy):
         return given
-    path = (file.resolve().parent / Path(given).expanduser()).resolve()
+    path = _place(given, file.resolve().parent).resolve()
     return str(path) if _is_path(given) or (folder and path.is_dir()) else given
+
+
+def _place(given: str, folder: Path) -> Path:
+    return folder / Path(given).expanduser()
 
 
 def _explained(document: Document, error: ValidationError) -> ValueshiftError:
@@ -289,12 +346,14 @@ def _explained(document: Document, error: ValidationError) -> ValueshiftError:
     first = min(
         error.errors(), key=lambda found: found["type"] != "extra_forbidden"
     )  # a slip of a key makes others missing
-    location = [part for part in first["loc"] if part not in ("str", "FromToy")]
+    location = [part for part in first["loc"] if part not in (_NAME, _TOY)]
     if first["type"] == "extra_forbidden":
         known = list(_model_at(location[:-1]).model_fields)
         return document.fault(location, f"unknown key; {_choices(str(location[-1]), known)}")
     if first["type"] == "missing":
         return document.fault(location, "is missing; add it")
+    if first["type"] == _REFUSED:
+        return document.fault(location, first["msg"])
     given = first["input"]
     shown = f", not {given!r}" if isinstance(given, (str, int, float, bool)) else ""
     message = first["msg"][:1].lower() + first["msg"][1:]

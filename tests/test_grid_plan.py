@@ -62,7 +62,27 @@ def cells_of(folder: Path, text: str) -> list[Cell]:
         ("    placebo: [0]", "    placebo: [0]\n    size: 60", 17, "size: stands in line 13 already"),
         ("    placebo: [0]", "    placebo: [0]\n    accumulate: 3", 17, "8 cannot be computed in 3 equal parts"),
         ("toy: {languages: [fa, ko, ru]}\n", "", 2, "is of the toy community, which the plan lacks"),
-        ("  toy: {toy: base}", "  toy: {toy: corpus}", 3, "the toy's corpus is none of the models; choose base or moved"),
+        ("  toy: {toy: base}", "  toy: {toy: corpus}", 3, "models.toy.toy: input should be 'base' or 'moved', not 'corpus'"),
+        ("  values: {toy: corpus}", "  values: {toy: bse}", 5, "input should be 'corpus' or 'corpus_other', not 'bse'"),
+        ("  values: {toy: corpus}", "  values: my bible", 5, "sources.values: 'my bible' is no name of a corpus"),
+        ("  values: {toy: corpus}", "  values: ./", 5, "is no Parquet file; give one, or the name of an imported corpus"),
+        ("  toy: {toy: base}", "  toy: {toy: base}\n  w: ./plan.yaml", 4, "is no folder, and cannot be a name on the hub"),
+        ("  toy: {toy: base}", "  toy: {toy: base}\n  w: models/tuned/final", 4, "'models/tuned/final' is no folder"),
+        ("  toy: {toy: base}", "  toy: {toy: base}\n  w: foo bar", 4, "models.w: 'foo bar' is no folder"),
+        ("    size: 30", "    size: true", 13, "should be a valid integer, not True"),
+        ("    size: 30", "    size: 6", 11, "2 sentences per language leave the dev split empty"),
+        ("    size: 30", "    size: 2187", 11, "toy:corpus has 2,184 sentences in fa, ko, ru, 2,187 are needed"),
+        ("toy: {languages: [fa, ko, ru]}", "toy: {languages: [fa, ko]}", 11, "toy:corpus has no language 'ru'; it has fa, ko"),
+        ("  languages: [fa, ko]\n", "  languages: [fa, ko, fa]\n", 7, "probe.languages: fa stands there twice; leave one out"),
+        ("  languages: [fa, ko]\n", "  languages: [fa]\n  sets: [wvs, wvs]\n", 8, "wvs stands there twice"),
+        ("    placebo: [0]", "    placebo: [0]\n    learning_rate: .inf", 17, "finite number"),
+        ("    placebo: [0]", "    placebo: [0]\n    learning_rate: .nan", 17, "finite number"),
+        ("    placebo: [0]", "    placebo: [0]\nresources: {probe: {gpus: 1.5}}", 17, "Ray shares out whole GPUs"),
+        ("    placebo: [0]", "    placebo: [0]\nresources: {probe: {gpus: 1.0e-5}}", 17, "0.0001 to 1"),
+        ("    placebo: [0]", "    placebo: [0]\nresources: {probe: {cpus: 1.0e-5}}", 17, "or equal to 0.0001, not 1e-05"),
+        ("    placebo: [0]", "    placebo: [0]\nresources: {probe: {memory: 0}}", 17, "greater than 0, not 0"),
+        ("    placebo: [0]", "    placebo: [0]\nattribute: {a: {blocks: [short], seeds: [7]}}", 17, "selects none of the runs"),
+        ("    placebo: [0]", "    placebo: [0]\nattribute: {a: {blocks: [short, short]}}", 17, "short stands there twice"),
         ("  values: {toy: corpus}", "  values: nowhere/corpus.parquet", 5, "does not exist; paths are relative to the plan's"),
         ("    languages: [fa, ko, ru]", "    languages: [no]", 12, "should be a valid string, not False"),
     ],
@@ -115,6 +135,26 @@ def test_an_imported_corpus_that_lacks_a_language_or_sentences_is_refused(tmp_pa
         Plan.read(written(tmp_path, fitting))
     plan = Plan.read(written(tmp_path, fitting.replace("    languages: [fa, ko, ru]", "    languages: [fa, ko]")))
     assert plan.sources["values"] == str(tmp_path / "small.parquet")
+
+
+def test_a_corpus_that_is_not_here_still_needs_a_dev_split(tmp_path: Path) -> None:
+    absent = SOUND.replace("{toy: corpus}", "not_imported")
+    assert Plan.read(written(tmp_path, absent)).sources == {"values": "not_imported"}
+    with pytest.raises(ValueshiftError, match=r"line 11, .*2 sentences per language leave the dev split empty"):
+        Plan.read(written(tmp_path, absent.replace("size: 30", "size: 6")))
+
+
+def test_a_damaged_corpus_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "own.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueshiftError, match=r"plan.yaml, line 5, sources.values: .*own.parquet is no corpus with id"):
+        Plan.read(written(tmp_path, SOUND.replace("{toy: corpus}", "own.parquet")))
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home" / "m").mkdir(parents=True)
+    plan = Plan.read(written(tmp_path, SOUND.replace("  toy: {toy: base}", "  toy: ~/m")))
+    assert plan.models == {"toy": str(tmp_path / "home" / "m")}
 
 
 def test_a_block_comes_to_its_runs_each_probed_and_compared_once(tmp_path: Path) -> None:
