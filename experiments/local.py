@@ -19,7 +19,8 @@ PATIENCE_SECONDS = 10.0
 
 
 class LocalExecutor:
-    """A pool of worker processes; one that dies is replaced, and its cell comes back as `died`."""
+    """A pool of worker processes. One that dies is replaced, and its cell comes back as `died`; so is one in which an error
+    occurred that nobody foresaw."""
 
     def __init__(self, root: Path, workers: int = 1) -> None:
         """Prepare; workers start with the first cells.
@@ -48,10 +49,10 @@ class LocalExecutor:
             outcome = worker.take()
             self._busy.remove(worker)
             ended.append((worker.cell, outcome))
-            if outcome.end == "died":
-                self._free_places.insert(0, worker.place)
-            else:
+            if worker.process.is_alive():
                 self._idle.append(worker)
+            else:
+                self._free_places.insert(0, worker.place)
         return ended
 
     def close(self) -> None:
@@ -86,16 +87,22 @@ class _Worker:
             self.channel.send(cell)
 
     def take(self) -> Outcome:
-        """How the cell ended; that the worker died where it says nothing."""
+        """How the cell ended; that the worker died where it says nothing. Ends a worker that should do nothing more."""
         try:
             outcome: Outcome = self.channel.recv()
         except (EOFError, ConnectionResetError):
-            self.kill()
-            self.process.join()
+            self.end()
             code = self.process.exitcode or 0
             how = f"killed by signal {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
             return Outcome("died", f"its process was {how}" if code < 0 else f"its process {how}")
+        if outcome.unforeseen:
+            self.end()
         return outcome
+
+    def end(self) -> None:
+        """Kill the worker, and wait until it is gone."""
+        self.kill()
+        self.process.join()
 
     def kill(self) -> None:
         """Kill the worker and whatever it started."""
@@ -129,15 +136,20 @@ def _die_with_parent() -> None:
 
 def _share_machine(place: int, workers: int) -> None:
     """Let a worker see one GPU and use its share of the cores, unless the user has settled either."""
-    share = max(1, (os.cpu_count() or 1) // workers)
+    share = max(1, _cores() // workers)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, str(share))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if workers > 1:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        gpus = visible.split(",") if visible else [str(number) for number in range(_gpus())]
+        gpus = [str(number) for number in range(_gpus())] if visible is None else visible.split(",")
         if gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpus[place % len(gpus)]
+
+
+def _cores() -> int:
+    """Cores that this process may use, which under Slurm are fewer than the machine's; all where the system does not say."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _gpus() -> int:

@@ -31,6 +31,8 @@ class Outcome:
     fail again. died: the process that did it was killed."""
     message: str = ""
     seconds: float = 0
+    unforeseen: bool = False
+    """It failed by an error that nobody foresaw, after which its process, or the GPU of it, may be of no use any more."""
 
 
 def run_cell(cell: Cell, root: Path) -> Outcome:
@@ -65,7 +67,7 @@ def _attempt(cell: Cell, root: Path) -> Outcome:
         return Outcome("failed", str(error))
     except Exception as error:  # noqa: BLE001 a fault in one cell must not end the others
         traceback.print_exc()
-        return Outcome("failed", f"{type(error).__name__}: {error}")
+        return Outcome("failed", f"{type(error).__name__}: {error}", unforeseen=True)
     if not result.published:
         try:
             publish_result(root, cell.digest, result)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from valueshift.core.records import find_records, read_record
-from valueshift.experiments import actions
+from valueshift.experiments import actions, local
 from valueshift.experiments.cells import Cell
 from valueshift.experiments.local import LocalExecutor
 from valueshift.experiments.results import log_path, outstanding, read_result, result_path
@@ -219,6 +219,36 @@ def test_a_fault_in_the_code_is_an_error_of_the_cell_with_its_traceback_in_the_l
     assert account.failed[toy] == account.failed[report] == "ZeroDivisionError: a fault in the code"
     assert "in breaks" in log_path(tmp_path / "runs", toy).read_text()
     assert len(account.skipped) == sum(CELLS.values()) - 2
+
+
+def test_a_worker_does_nothing_more_after_an_error_that_nobody_foresaw(plan: Path, tmp_path: Path) -> None:
+    toy = grid_actions.simulated(plan)[0]
+    executor = LocalExecutor(tmp_path / "runs")
+    lived = {}
+    for action in ("refuses", "breaks"):
+        executor.submit(replace(toy, action=f"grid_actions:{action}"))
+        (worker,) = workers_of(os.getpid())
+        ((_, outcome),) = executor.wait(60)
+        assert outcome.end == "failed"
+        lived[action] = alive(worker)
+    assert lived == {"refuses": True, "breaks": False}
+    executor.submit(toy)
+    assert [outcome.end for _, outcome in executor.wait(60)] == ["done"]
+    executor.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "seen"), [({}, "1"), ({"CUDA_VISIBLE_DEVICES": ""}, ""), ({"CUDA_VISIBLE_DEVICES": "4,7"}, "7")]
+)
+def test_workers_share_the_gpus_and_cores_that_there_are_for_them(
+    given: dict[str, str], seen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", given)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)))
+    monkeypatch.setattr(local, "_gpus", lambda: 2)
+    local._share_machine(place=1, workers=2)
+    assert given["CUDA_VISIBLE_DEVICES"] == seen
+    assert given["OMP_NUM_THREADS"] == given["MKL_NUM_THREADS"] == "3"
 
 
 def test_a_killed_worker_is_tried_again_twice_and_no_more(plan: Path, tmp_path: Path) -> None:
