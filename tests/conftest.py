@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +15,10 @@ from tiny_models import TOKENIZERS, random_model, random_mt5, train_sentencepiec
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # models are tiny and tests run side by side
+
+if TYPE_CHECKING:
+    from valueshift.tracking.report.arms import Study
+    from valueshift.tracking.report.exhibit import Exhibit
 
 TinyMT5 = Callable[..., Path]
 TinyModel = Callable[[str], Path]
@@ -68,6 +73,32 @@ def release(tmp_path: Path, cache: Path) -> Path:
     folder = tmp_path / "release"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture(scope="session")
+def study_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The records of a made-up study of two pretrained models and their fine-tuned ones (see `write_study`)."""
+    from report_records import write_study
+
+    root = tmp_path_factory.mktemp("runs")
+    write_study(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def study(study_runs: Path) -> "Study":
+    """Those records, collected."""
+    from valueshift.tracking.report.study import collect
+
+    return collect([study_runs])
+
+
+@pytest.fixture(scope="session")
+def made(study: "Study") -> dict[str, "Exhibit"]:
+    """The exhibits of that study by their names: making them takes seconds."""
+    from valueshift.tracking.report.exhibits import exhibits
+
+    return {exhibit.name: exhibit for exhibit in exhibits(study)}
 
 
 @pytest.fixture(scope="session")
