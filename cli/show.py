@@ -15,7 +15,8 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         table.add_column(column, justify="left" if number == 0 else "right")
     for row in rows:
         table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(table)
+    width = None if sys.stdout.isatty() else 120
+    Console(width=width, markup=False, emoji=False, highlight=False).print(table)  # what is in brackets is no style
 
 
 def counts(found: Mapping[str, int]) -> str:

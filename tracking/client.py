@@ -15,7 +15,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from requests.exceptions import RequestException
 from sqlalchemy import NullPool, create_engine, inspect, make_url
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 
 from ..core.errors import ValueshiftError
 from ..core.files import whole_file
@@ -33,8 +33,19 @@ class ServerAwayError(ValueshiftError):
 
 
 def shown(uri: str) -> str:
-    """`uri` without user name and password."""
-    parts = urlsplit(uri)
+    """`uri` without user name and password.
+
+    Raises:
+        ValueshiftError: it is no address.
+    """
+    try:
+        parts = urlsplit(uri)
+        _ = make_url(uri).port if _is_database(uri) else parts.port
+    except (ValueError, ArgumentError) as error:
+        raise ValueshiftError(
+            "MLFLOW_TRACKING_URI is no address: its host or port cannot be read; set it to one such as "
+            "http://host:5000 or postgresql://user@host:5432/name"
+        ) from error
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.netloc else uri
 
 
@@ -44,6 +55,10 @@ def sqlite_file(uri: str) -> Path | None:
         return None
     database = make_url(uri).database
     return Path(database).resolve() if database else None
+
+
+def _is_database(uri: str) -> bool:
+    return re.split(r"[+:]", uri)[0] in DATABASE_ENGINES
 
 
 @contextmanager
@@ -136,13 +151,13 @@ def opened(root: Path, uri: str) -> Iterator[MlflowClient]:
 
     Raises:
         ServerAwayError: nothing answers within seconds, or the server fails.
-        ValueshiftError: MLflow refuses, in here or in the body of the `with`.
+        ValueshiftError: `uri` is no address, or MLflow refuses, in here or in the body of the `with`.
     """
     with _explained(uri), _quiet(), locked(sqlite_file(uri) or root / "publish"):
         with _limits(GREETING_SECONDS):
             if (database := sqlite_file(uri)) and not database.exists():
                 _create_tables(database)
-            if re.split(r"[+:]", uri)[0] in DATABASE_ENGINES:
+            if _is_database(uri):
                 # MLflow would try for 100 seconds to open a database that is away or damaged.
                 inspect(create_engine(uri, poolclass=NullPool)).get_table_names()
             client = MlflowClient(uri)
