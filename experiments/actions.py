@@ -47,7 +47,7 @@ def probe(cell: Cell, root: Path, given: Results) -> dict[str, str]:
 
     spec = cell.spec
     how = Asking(dtype=spec["dtype"], neutral=spec["neutral"])
-    run = ask(_model(cell, root, given), probe_set(spec["set"]), spec["languages"], root, how)
+    run = ask(_model(cell, root, given), probe_set(spec["set"]), list(spec["probes"]), root, how)
     return {"record": _from(root, kept_probe_record(root, run))}
 
 

@@ -1,7 +1,7 @@
 """The cells of a plan: the smallest pieces of work, each with what it needs and a digest of what determines it.
 
 Digests hold the digests of what is needed, and of content instead of paths: two grids that share a cell share its result,
-wherever their plans and runs lie.
+wherever their plans and runs lie. Languages stand in them in one order, as no result depends on theirs.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,8 +10,9 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..core.digests import digest, file_sha256, model_digest
+from ..core.digests import digest, file_sha256
 from ..core.errors import ValueshiftError
+from ..core.probes import probe_set
 from .plan import Attribution, Block, FromToy, Plan, Resources, Stage
 
 
@@ -73,7 +74,7 @@ def expand(plan: Plan) -> list[Cell]:
     """All cells of a plan, each once, after those that it needs.
 
     Raises:
-        ValueshiftError: a model folder of the plan holds no model.
+        ValueshiftError: a model folder of the plan holds no model, or probes or survey truth are damaged.
     """
     return list(_Expansion(plan).cells())
 
@@ -87,6 +88,12 @@ class _Expansion:
         self.toy: str | None = None
         self.runs: dict[str, list[_Run]] = {}
         """By block."""
+        self.probes = {
+            name: {language: probe_set(name).digest(language) for language in sorted(plan.probe.languages)}
+            for name in plan.probe.sets
+        }
+        """By probe set and language, digests of what is asked."""
+        self.surveys = {name: _survey(name) for name in plan.probe.sets}
 
     def cells(self) -> Iterable[Cell]:
         plan = self.plan
@@ -126,21 +133,21 @@ class _Expansion:
     def _probe(self, model: _Model) -> list[str]:
         """Cells that ask a model, one a probe set."""
         how = self.plan.probe
-        asked = {"languages": list(how.languages), "dtype": how.dtype, "neutral": how.neutral}
+        asked = {"dtype": how.dtype, "neutral": how.neutral}
         return [
             self._add(
                 Cell(
                     "probe",
                     _action("probe"),
                     f"{model.name}: {name}",
-                    {"model": model.spec, "set": name, **asked},
+                    {"model": model.spec, "set": name, "probes": probes, **asked},
                     _made(model),
                     {"model": model.given},
-                    units=len(how.languages) * _questions(name),
+                    units=len(probes) * len(probe_set(name).items),
                     model=model.root,
                 )
             )
-            for name in how.sets
+            for name, probes in self.probes.items()
         ]
 
     def _finetune(self, block: Block, models: Mapping[str, _Model]) -> Iterator[_Run]:
@@ -160,7 +167,7 @@ class _Expansion:
                                     "compare",
                                     _action("compare"),
                                     f"{tuned.name}: {asked}",
-                                    {"set": asked},
+                                    {"set": asked, "survey": self.surveys[asked]},
                                     (first, second),
                                     model=tuned.root,
                                 )
@@ -179,7 +186,14 @@ class _Expansion:
             "accumulate": block.accumulate,
             "lora": block.lora,
         }
-        spec = {"model": base.spec, "corpus": _corpus_spec(given), "size": block.size, **run, **training}
+        spec = {
+            "model": base.spec,
+            "corpus": _corpus_spec(given),
+            "size": block.size,
+            **run,
+            "languages": sorted(run["languages"]),
+            **training,
+        }
         usual = Block.model_fields
         unusual = [
             f"{name} {training[name]:g}"
@@ -214,7 +228,7 @@ class _Expansion:
                     or (wanted.seeds is not None and run["seed"] not in wanted.seeds)
                 ):
                     continue
-                how = {"method": wanted.method, "k": wanted.k, "languages": list(wanted.languages or ())}
+                how = {"method": wanted.method, "k": wanted.k, "languages": sorted(wanted.languages or ())}
                 before, after = self._probe(base), self._probe(tuned)
                 for asked, first, second in zip(self.plan.probe.sets, before, after, strict=True):
                     self._add(
@@ -232,7 +246,15 @@ class _Expansion:
     def _report(self) -> None:
         needs = tuple(cell.digest for cell in self.found.values())
         self._add(
-            Cell("report", _action("report"), "every table and figure", {}, needs, tolerant=True, units=len(needs))
+            Cell(
+                "report",
+                _action("report"),
+                "every table and figure",
+                {"surveys": self.surveys},
+                needs,
+                tolerant=True,
+                units=len(needs),
+            )
         )
 
 
@@ -267,7 +289,9 @@ def _with_resources(cell: Cell, resources: Resources | None) -> Cell:
 
 @cache
 def _content_of_model(folder: str) -> str:
-    return model_digest(Path(folder))
+    from ..harness_ext.families import pretrained_digest
+
+    return pretrained_digest(folder)
 
 
 @cache
@@ -281,8 +305,9 @@ def _corpus_spec(given: str | FromToy) -> Any:
     return {"name": path.stem, "content": file_sha256(path) if path.is_file() else None}
 
 
-@cache
-def _questions(name: str) -> int:
-    from ..core.probes import probe_set
+def _survey(probe_set: str) -> str | None:
+    """Digest of the people's answers that a probe set is compared with; None where none are known."""
+    from ..core.surveys import has_survey_truth, survey_truth
+    from ..harness_ext.alignment import survey_identity
 
-    return len(probe_set(name).items)
+    return survey_identity(survey_truth(probe_set))["digest"] if has_survey_truth(probe_set) else None

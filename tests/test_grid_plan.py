@@ -272,8 +272,8 @@ def test_the_papers_grid_has_the_papers_runs() -> None:
     }
     explained = [cell.label for cell in cells if cell.stage == "attribute"]
     assert sum("fa+ko+hi+ru" in label for label in explained) == 5 and len(explained) == 5 + 3 * 4
-    asked = {(tuple(cell.spec["languages"]), cell.spec["dtype"]) for cell in cells if cell.stage == "probe"}
-    assert asked == {(TEST_LANGUAGES, "float32")}
+    asked = {(tuple(cell.spec["probes"]), cell.spec["dtype"]) for cell in cells if cell.stage == "probe"}
+    assert asked == {(tuple(sorted(TEST_LANGUAGES)), "float32")}
 
 
 @pytest.mark.parametrize("name", ["toy", "control"])
