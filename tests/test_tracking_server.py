@@ -130,7 +130,7 @@ def test_a_server_that_dies_in_the_middle_and_comes_back(root: Path, monkeypatch
         assert [item.record for item in publish_missing(root, again.uri)] == [folder.name]
         assert [is_complete(run) for run in all_runs(again.uri)] == [True]
     finally:
-        again.stop()
+        again.kill()
 
 
 def test_a_taken_port_is_named(tmp_path: Path) -> None:
