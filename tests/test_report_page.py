@@ -257,7 +257,7 @@ def made(study: Study) -> list[Exhibit]:
 def test_figures_are_equal_bytes_for_equal_tables(made: list[Exhibit], tmp_path: Path) -> None:
     exhibit = next(one for one in made if one.name == "unchanged")
     with styled():
-        texts = [save(figure, tmp_path, f"{turn}") for turn in (1, 2) for figure in figures(exhibit)]
+        texts = [save(figure, tmp_path, f"{turn}") for turn in (1, 2) for (figure,) in figures(exhibit)]
     assert texts[0] == texts[1]
     assert (tmp_path / "1.png").read_bytes() == (tmp_path / "2.png").read_bytes()
     assert "<dc:date>" not in texts[0]
@@ -304,7 +304,7 @@ PLANTED = [arm() | {"language": code, "plant": "moved"} | estimates("change", 0.
 @pytest.mark.parametrize(("name", "value", "rows"), [("ceiling", 0.9, CEILING), ("planted", 0.3, PLANTED)])
 def test_exhibits_of_other_studies_are_drawn(name: str, value: float, rows: list[dict[str, object]]) -> None:
     with styled():
-        (figure,) = figures(Exhibit(name, "A title", "ours", pd.DataFrame(rows)))
+        ((figure,),) = figures(Exhibit(name, "A title", "ours", pd.DataFrame(rows)))
     (axis,) = figure.axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["de", "fa"]
     assert list(axis.get_lines()[-1].get_xdata()) == [value, value]
@@ -330,7 +330,7 @@ def test_series_differ_in_marker_and_colour_and_seeds_do_not() -> None:
         for place in range(12)
     ]
     with styled():
-        (figure,) = figures(Exhibit("unchanged", "", "", pd.DataFrame(rows)))
+        ((figure,),) = figures(Exhibit("unchanged", "", "", pd.DataFrame(rows)))
     (axis,) = figure.axes
     dots = [line for line in axis.get_lines() if len(line.get_xdata())]
     assert [(line.get_color(), line.get_marker()) for line in dots] == list(zip(COLOURS[:3], MARKERS[:3], strict=True))
@@ -340,14 +340,19 @@ def test_series_differ_in_marker_and_colour_and_seeds_do_not() -> None:
     )
 
 
-def test_a_figure_of_many_panels_says_how_many_it_leaves_out() -> None:
+def test_many_panels_are_drawn_in_pages_that_say_which_they_are(study: Study) -> None:
     rows = [
-        arm(place) | {"source": f"corpus{place}", "language": "de"} | estimates("unchanged", 0.5) for place in range(30)
+        arm(place) | {"source": f"corpus{place}", "language": "de"} | estimates("unchanged", 0.5) for place in range(32)
     ]
+    exhibit = Exhibit("unchanged", "", "", pd.DataFrame(rows))
     with styled():
-        (figure,) = figures(Exhibit("unchanged", "", "", pd.DataFrame(rows)))
-    assert len(figure.axes) == 6
-    assert "6 of 30 panels are shown" in svg(figure)
+        (pages,) = figures(exhibit)
+    assert [len(figure.axes) for figure in pages] == [6, 6, 6, 6, 6, 2]
+    titles = [axis.get_title(loc="left") for figure in pages for axis in figure.axes]
+    assert titles == [f"corpus{place}" for place in range(32)]
+    assert "panels 7 to 12 of 32" in svg(pages[1]) and "panels 31 to 32 of 32" in svg(pages[5])
+    text = page(study, [exhibit], {"unchanged": [[svg(figure) for figure in pages]]}, [], "valueshift report")
+    assert 'href="figures/unchanged_page6.svg"' in text and "panels 7 to 12" not in text
 
 
 def test_heat_maps_print_what_the_table_says() -> None:
@@ -360,7 +365,7 @@ def test_heat_maps_print_what_the_table_says() -> None:
         )
     ]
     with styled():
-        (figure,) = figures(Exhibit("alignment", "", "", pd.DataFrame(rows)))
+        ((figure,),) = figures(Exhibit("alignment", "", "", pd.DataFrame(rows)))
     assert [text.get_text() for text in figure.axes[0].texts] == [".46*", ".00", "−.31"]
 
 
@@ -371,7 +376,7 @@ def test_hostile_names_stay_text(study: Study, made: list[Exhibit], tmp_path: Pa
     record = read_record(find_records(runs, "probe")[0])
     named = record.model_copy(update={"settings": {"model": HOSTILE}, "notes": (HOSTILE,)})
     with styled():
-        drawings = {"unchanged": [save(figure, tmp_path, "x") for figure in figures(hostile)]}
+        drawings = {"unchanged": [[save(figure, tmp_path, "x") for figure in pages] for pages in figures(hostile)]}
     absent = Exhibit("absent", HOSTILE, HOSTILE, pd.DataFrame(), missing=HOSTILE)
     text = page(replace(study, notes=(HOSTILE,)), [hostile, absent], drawings, [Run(Path(HOSTILE), named)], HOSTILE)
     parsed = Page(text)
@@ -491,7 +496,9 @@ def test_the_page_of_hundreds_of_runs_stays_small(study: Study, runs: Path, tmp_
     narrow = {name: filled(one, "unchanged") for name in ("unchanged", *(f"other{place}" for place in range(20)))}
     many = [Exhibit(name, name, "ours", table) for name, table in (wide | narrow).items()]
     with styled():
-        drawings = {one.name: [save(figure, tmp_path, one.name) for figure in figures(one)] for one in many}
+        drawings = {
+            one.name: [[save(figure, tmp_path, one.name) for figure in pages] for pages in figures(one)] for one in many
+        }
     drawings |= {f"other{place}": drawings["unchanged"] for place in range(20)}
     record = read_record(find_records(runs, "probe")[0])
     records_of = [Run(runs, record.model_copy(update={"digest": f"{place:016x}"})) for place in range(400)]

@@ -179,7 +179,7 @@ def _attributed(root: Path, name: str, shifts: pd.DataFrame, examples: pd.DataFr
     write_record(
         root,
         "attribution",
-        {"tuned": [name], "method": "simulated"},
+        {"tuned": [name], "probe_set": "wvs", "method": "simulated"},
         {"queries": queries, "influence": pd.concat(tables, ignore_index=True)},
         settings={"tuned": [name]},
         notes=("These sentences are drawn at random; nothing was attributed.",),

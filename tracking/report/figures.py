@@ -1,6 +1,6 @@
 """The figure of each exhibit that deserves one, by the exhibit's name; columns are those listed in `exhibits`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ def _staged(table: pd.DataFrame) -> "pd.Series[str]":
 
 
 def _first_seeds_first(table: pd.DataFrame) -> pd.DataFrame:
-    """Pretrained models before runs, placebos last: what is shown where not all panels fit."""
+    """Pretrained models before runs, placebos last: what is on the first page."""
     return table.sort_values(["placebo", "seed"], kind="stable", na_position="first", ignore_index=True)
 
 
@@ -47,13 +47,13 @@ def _both_ways(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([table, table.rename(columns={"first": "second", "second": "first"})], ignore_index=True)
 
 
-def _agreement(table: pd.DataFrame) -> Figure | None:
+def _agreement(table: pd.DataFrame) -> Iterator[Figure]:
     pair = table["first"] + " and " + table["second"]
     panel = names(table, ("stage", "tuning", "source", "size", "training", "seed"), always=("stage",))
     return dots(table, "agreement", "language", legend=pair, panel=panel, label="same answers")
 
 
-def _survey_similarity(table: pd.DataFrame) -> Figure | None:
+def _survey_similarity(table: pd.DataFrame) -> Iterator[Figure]:
     both = _both_ways(table)
     return heat(
         both,
@@ -67,15 +67,15 @@ def _survey_similarity(table: pd.DataFrame) -> Figure | None:
     )
 
 
-def _survey_plane(table: pd.DataFrame) -> Figure | None:
+def _survey_plane(table: pd.DataFrame) -> Iterator[Figure]:
     return points(table, "country")
 
 
-def _unchanged(table: pd.DataFrame) -> Figure | None:
+def _unchanged(table: pd.DataFrame) -> Iterator[Figure]:
     return dots(table, "unchanged", "language", **_arms(table), label="unchanged answers")
 
 
-def _spread(table: pd.DataFrame) -> Figure | None:
+def _spread(table: pd.DataFrame) -> Iterator[Figure]:
     over = "spread over " + table["over"]
     panel = over + names(table, GROUP).map(lambda name: f": {name}" if name else "")
     entry = names(table, ("tuning", "seed"))
@@ -84,11 +84,11 @@ def _spread(table: pd.DataFrame) -> Figure | None:
     return dots(table, "mean", "language", legend=entry, panel=panel, label="unchanged, mean ± standard deviation")
 
 
-def _unchanged_category(table: pd.DataFrame) -> Figure | None:
+def _unchanged_category(table: pd.DataFrame) -> Iterator[Figure]:
     return dots(table, "unchanged", "category_name", **_arms(table), label="unchanged answers")
 
 
-def _category_consistency(table: pd.DataFrame) -> Figure | None:
+def _category_consistency(table: pd.DataFrame) -> Iterator[Figure]:
     entry = "averaged " + table["averaging"] + " correlating"
     panel = table["first"] + " and " + table["second"]
     panel += names(table, ("model", "size", "training")).map(lambda name: f", {name}" if name else "")
@@ -103,12 +103,12 @@ def _category_consistency(table: pd.DataFrame) -> Figure | None:
     )
 
 
-def _unique_shifts(table: pd.DataFrame) -> Figure | None:
+def _unique_shifts(table: pd.DataFrame) -> Iterator[Figure]:
     table = table.assign(placebo=False)
     return dots(table, "unique", "language", **_groups(table), label="shifts under one fine-tuning language only")
 
 
-def _sizes(table: pd.DataFrame) -> Figure | None:
+def _sizes(table: pd.DataFrame) -> Iterator[Figure]:
     return dots(
         table,
         "difference",
@@ -126,16 +126,16 @@ def _size_pair(table: pd.DataFrame) -> "pd.Series[str]":
     return pair + names(table, ("model", "source", "training")).map(lambda name: f", {name}" if name else "")
 
 
-def _direction(table: pd.DataFrame) -> Figure | None:
+def _direction(table: pd.DataFrame) -> Iterator[Figure]:
     return arrows(table, panel=names(table, ("tuning", *_WHICH), always=("tuning",)))
 
 
-def _parallelism(table: pd.DataFrame) -> Figure | None:
+def _parallelism(table: pd.DataFrame) -> Iterator[Figure]:
     label = "mean cosine between the changes of two languages"
     return dots(table, "cosine", "tuning", **_groups(table), label=label, reference=0)
 
 
-def _alignment(table: pd.DataFrame) -> Figure | None:
+def _alignment(table: pd.DataFrame) -> Iterator[Figure]:
     table = _first_seeds_first(table)
     return heat(
         table,
@@ -156,7 +156,7 @@ def _symmetric(values: "pd.Series[float]") -> tuple[float, float]:
     return -largest, largest
 
 
-def _alignment_change(table: pd.DataFrame) -> Figure | None:
+def _alignment_change(table: pd.DataFrame) -> Iterator[Figure]:
     """Every test language with its own country: the diagonal of Table 3."""
     own = {code: language.country for code, language in LANGUAGES.items()}
     table = table[table["country"] == table["language"].map(own)]
@@ -171,7 +171,7 @@ def _alignment_change(table: pd.DataFrame) -> Figure | None:
     )
 
 
-def _alignment_change_mean(table: pd.DataFrame) -> Figure | None:
+def _alignment_change_mean(table: pd.DataFrame) -> Iterator[Figure]:
     table = _first_seeds_first(table)
     averaged = table["tuning"] == "mean"
     table = table[averaged] if averaged.any() else table
@@ -188,7 +188,7 @@ def _alignment_change_mean(table: pd.DataFrame) -> Figure | None:
     )
 
 
-def _dissimilarity(table: pd.DataFrame) -> Figure | None:
+def _dissimilarity(table: pd.DataFrame) -> Iterator[Figure]:
     table = _first_seeds_first(table)
     both = _both_ways(table)
     limits = (0.0, float(table["dissimilarity"].max()))
@@ -204,7 +204,7 @@ def _dissimilarity(table: pd.DataFrame) -> Figure | None:
     )
 
 
-def _structure(table: pd.DataFrame) -> Figure | None:
+def _structure(table: pd.DataFrame) -> Iterator[Figure]:
     table = table.assign(which=table["tuning"].where(table["stage"] == "fine-tuned", "pretrained"))
     arms: dict[str, Any] = {
         "legend": names(table, (*GROUP, "placebo")),
@@ -213,7 +213,7 @@ def _structure(table: pd.DataFrame) -> Figure | None:
     return dots(table, "spearman", "which", **arms, label="Spearman ρ of the dissimilarities", reference=0)
 
 
-def _mean_dissimilarity(table: pd.DataFrame) -> Figure | None:
+def _mean_dissimilarity(table: pd.DataFrame) -> Iterator[Figure]:
     return dots(
         table.assign(which=names(table, ("kind", "size"), always=("kind", "size"))),
         "dissimilarity",
@@ -224,7 +224,7 @@ def _mean_dissimilarity(table: pd.DataFrame) -> Figure | None:
     )
 
 
-def _language_share(table: pd.DataFrame) -> Figure | None:
+def _language_share(table: pd.DataFrame) -> Iterator[Figure]:
     panel = table["side"] + " examples"
     panel += names(table, ("tuning", *_WHICH)).map(lambda name: f", {name}" if name else "")
     return dots(
@@ -238,12 +238,12 @@ def _language_share(table: pd.DataFrame) -> Figure | None:
     )
 
 
-def _parallel_overlap(table: pd.DataFrame) -> Figure | None:
+def _parallel_overlap(table: pd.DataFrame) -> Iterator[Figure]:
     table = table.assign(pair=(table["first"] + " - " + table["second"]).replace("all - all", "all"))
     return dots(table, "overlap", "pair", **_groups(table), label="overlap of the top examples", chance="chance")
 
 
-def _cross_test_overlap(table: pd.DataFrame) -> Figure | None:
+def _cross_test_overlap(table: pd.DataFrame) -> Iterator[Figure]:
     table = _both_ways(table[table["first"] != "all"])
     chance = " to ".join(dict.fromkeys(f"{end:.3f}" for end in (table["chance"].min(), table["chance"].max())))
     return heat(
@@ -258,7 +258,7 @@ def _cross_test_overlap(table: pd.DataFrame) -> Figure | None:
     )
 
 
-def _placebo(table: pd.DataFrame) -> Figure | None:
+def _placebo(table: pd.DataFrame) -> Iterator[Figure]:
     """The runs' shares, and the cloud of the placebo runs as mean ± two standard deviations."""
     cloud = table.drop_duplicates(["language", *GROUP]).assign(
         unchanged=lambda rows: rows["placebo_mean"],
@@ -272,7 +272,7 @@ def _placebo(table: pd.DataFrame) -> Figure | None:
     return dots(both, "unchanged", "language", **arms, label="unchanged answers")
 
 
-def _placebo_shifts(table: pd.DataFrame) -> Figure | None:
+def _placebo_shifts(table: pd.DataFrame) -> Iterator[Figure]:
     return bars(
         table,
         "language",
@@ -282,7 +282,7 @@ def _placebo_shifts(table: pd.DataFrame) -> Figure | None:
     )
 
 
-def _ceiling(table: pd.DataFrame) -> Figure | None:
+def _ceiling(table: pd.DataFrame) -> Iterator[Figure]:
     entry = _staged(table)
     return dots(
         table,
@@ -295,7 +295,7 @@ def _ceiling(table: pd.DataFrame) -> Figure | None:
     )
 
 
-def _planted(table: pd.DataFrame) -> Figure | None:
+def _planted(table: pd.DataFrame) -> Iterator[Figure]:
     arms = _arms(table)
     arms["panel"] = (
         "towards the planted " + table["plant"] + arms["panel"].map(lambda name: f", {name}" if name else "")
@@ -303,11 +303,11 @@ def _planted(table: pd.DataFrame) -> Figure | None:
     return dots(table, "change", "language", **arms, label="change in ρ with the planted values", reference=0)
 
 
-def _paper(table: pd.DataFrame) -> Figure | None:
+def _paper(table: pd.DataFrame) -> Iterator[Figure]:
     return against(table, "theirs", "ours", legend=table["table"], labels=("the paper's figure", "ours"))
 
 
-FIGURES: dict[str, tuple[Callable[[pd.DataFrame], Figure | None], ...]] = {
+FIGURES: dict[str, tuple[Callable[[pd.DataFrame], Iterator[Figure]], ...]] = {
     "agreement": (_agreement,),
     "survey_similarity": (_survey_similarity,),
     "survey_plane": (_survey_plane,),
@@ -333,12 +333,17 @@ FIGURES: dict[str, tuple[Callable[[pd.DataFrame], Figure | None], ...]] = {
     "planted": (_planted,),
     "paper": (_paper,),
 }
-"""Drawings by exhibit; each takes its table and gives nothing where that has no value to draw."""
+"""Drawings by exhibit; each takes its table and gives a figure a page, none where that has no value to draw."""
 
 
-def figures(exhibit: Exhibit) -> list[Figure]:
-    """The figures of an exhibit, in the style of the moment; none where it has no table or deserves none."""
+def figures(exhibit: Exhibit) -> list[list[Figure]]:
+    """The drawings of an exhibit, each in pages, in the style of the moment; none where it has no table or deserves none."""
     if exhibit.table.empty:
         return []
-    drawn = [draw(exhibit.table) for draw in FIGURES.get(exhibit.name, ())]
-    return [figure for figure in drawn if figure is not None]
+    drawn = [list(draw(exhibit.table)) for draw in FIGURES.get(exhibit.name, ())]
+    return [pages for pages in drawn if pages]
+
+
+def file_name(exhibit: str, drawing: int, page: int) -> str:
+    """What the file of a figure is called, without its ending; `drawing` and `page` count from 0."""
+    return exhibit + (f"_{drawing + 1}" if drawing else "") + (f"_page{page + 1}" if page else "")

@@ -1,5 +1,6 @@
 """Heat maps with the values printed in their cells."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .marks import first_panels, left_out
+from .marks import pages
 from .style import panels
 
 MOST_PRINTED = 20
@@ -25,7 +26,7 @@ def heat(
     limits: tuple[float, float],
     colours: str,
     mark: "pd.Series[bool] | None" = None,
-) -> Figure | None:
+) -> Iterator[Figure]:
     """Heat maps with the values printed in their cells, one panel below the other or two in a row where they are narrow.
 
     Args:
@@ -41,34 +42,34 @@ def heat(
     """
     table = table.assign(_panel=panel, _mark=False if mark is None else mark)
     if table[value].isna().all():
-        return None
-    shown = first_panels(table["_panel"])
+        return
     lines, across = (list(dict.fromkeys(table[name])) for name in (rows, columns))
     if set(lines) == set(across):
         across = lines
-    in_row = 1 if len(shown) == 1 or len(across) > 16 else 2
-    figure, axes = panels(shown, in_row, 0.5 + (0.26 if in_row == 1 else 0.21) * len(lines))
-    mesh: Any = None
     digits = 2 if table[value].abs().max() >= 0.1 else 3
-    for axis, name in zip(axes, shown, strict=True):
-        here = table[table["_panel"] == name]
-        cells, marks = (
-            here.pivot(index=rows, columns=columns, values=column).reindex(index=lines, columns=across)
-            for column in (value, "_mark")
-        )
-        values = np.ma.masked_invalid(cells.to_numpy(dtype=np.float64))
-        mesh = axis.pcolormesh(values, cmap=colours, vmin=limits[0], vmax=limits[1], edgecolors="none")
-        axis.set_xticks(np.arange(len(across)) + 0.5, across, fontsize=6.5 if in_row == 2 else 7.5)
-        axis.set_yticks(np.arange(len(lines)) + 0.5, lines)
-        axis.set_ylim(len(lines), 0)
-        axis.tick_params(length=0)
-        axis.spines[:].set_visible(False)
-        if len(across) <= MOST_PRINTED:
-            _print_cells(axis, values, marks.eq(True).to_numpy(), mesh, 5.5 if in_row == 2 else 6.5, digits)
-    bar = figure.colorbar(mesh, ax=axes, location="bottom", shrink=0.4, aspect=30, pad=0.02)
-    bar.set_label(label + left_out(table["_panel"], shown))
-    bar.outline.set_visible(False)  # type: ignore[operator]
-    return figure
+    for shown, note in pages(table["_panel"]):
+        in_row = 1 if len(shown) == 1 or len(across) > 16 else 2
+        figure, axes = panels(shown, in_row, 0.5 + (0.26 if in_row == 1 else 0.21) * len(lines))
+        mesh: Any = None
+        for axis, name in zip(axes, shown, strict=True):
+            here = table[table["_panel"] == name]
+            cells, marks = (
+                here.pivot(index=rows, columns=columns, values=column).reindex(index=lines, columns=across)
+                for column in (value, "_mark")
+            )
+            values = np.ma.masked_invalid(cells.to_numpy(dtype=np.float64))
+            mesh = axis.pcolormesh(values, cmap=colours, vmin=limits[0], vmax=limits[1], edgecolors="none")
+            axis.set_xticks(np.arange(len(across)) + 0.5, across, fontsize=6.5 if in_row == 2 else 7.5)
+            axis.set_yticks(np.arange(len(lines)) + 0.5, lines)
+            axis.set_ylim(len(lines), 0)
+            axis.tick_params(length=0)
+            axis.spines[:].set_visible(False)
+            if len(across) <= MOST_PRINTED:
+                _print_cells(axis, values, marks.eq(True).to_numpy(), mesh, 5.5 if in_row == 2 else 6.5, digits)
+        bar = figure.colorbar(mesh, ax=axes, location="bottom", shrink=0.4, aspect=30, pad=0.02)
+        bar.set_label(label + note)
+        bar.outline.set_visible(False)  # type: ignore[operator]
+        yield figure
 
 
 def _print_cells(

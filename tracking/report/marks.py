@@ -1,6 +1,6 @@
 """Plots along one scale: dots with intervals, bars, and one value against another; how rows and panels are called."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from textwrap import wrap
 from typing import Any
 
@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from .style import GREY, RULE, WIDTH, colour, marker, panels
 
 MOST_PANELS = 6
-"""A figure shows no more; the table has all."""
+"""A figure shows no more; the others are on further pages."""
 LONG_LABEL = 16
 """Lines with longer names leave room for one or two panels in a row."""
 
@@ -43,16 +43,13 @@ def _part(name: str, value: Any) -> str:
     return str(value)
 
 
-def first_panels(keys: "pd.Series[str]") -> list[str]:
-    """The panels to draw, in order of appearance."""
-    return list(dict.fromkeys(keys))[:MOST_PANELS]
-
-
-def left_out(keys: "pd.Series[str]", shown: Sequence[str]) -> str:
-    """How many panels a figure leaves out, for its last line."""
-    return (
-        f"\n{len(shown)} of {keys.nunique()} panels are shown; the table has all" if keys.nunique() > len(shown) else ""
-    )
+def pages(keys: "pd.Series[str]") -> Iterator[tuple[list[str], str]]:
+    """The panels of each page in order of appearance, and which of all they are, for its label."""
+    found = list(dict.fromkeys(keys))
+    for start in range(0, len(found), MOST_PANELS):
+        shown = found[start : start + MOST_PANELS]
+        many = len(found) > MOST_PANELS
+        yield shown, f" (panels {start + 1} to {start + len(shown)} of {len(found)})" if many else ""
 
 
 def dots(
@@ -66,7 +63,7 @@ def dots(
     ends: tuple[str, str] | None = ("low", "high"),
     reference: float | None = None,
     chance: str | None = None,
-) -> Figure | None:
+) -> Iterator[Figure]:
     """Dots with intervals: one line a value of `rows`, in it one dot a row, coloured and marked by legend entry.
 
     Rows that agree in line and legend entry, such as seeds, are drawn close together. Placebo runs are a grey cloud.
@@ -84,46 +81,44 @@ def dots(
     """
     order = list(dict.fromkeys(table[rows]))
     table = table.assign(_legend=legend, _panel=panel).dropna(subset=[value])
-    if table.empty:
-        return None
-    shown = first_panels(table["_panel"])
     table["_twin"] = table.groupby(["_panel", "_legend", rows], sort=False).cumcount()
     lines = [line for line in order if line in set(table[rows])]
     entries = list(dict.fromkeys(table["_legend"]))
     looks = _looks(entries)
-    present = {name: list(dict.fromkeys(table["_legend"][table["_panel"] == name])) for name in shown}
-    most = max(map(len, present.values()))
-    labels = [_wrapped(line) for line in lines]
-    height = max(0.2, 0.34 if any("\n" in text for text in labels) else 0, 0.08 * most + 0.06)
-    figure, axes = panels(shown, _in_row(len(shown), lines), 0.75 + len(lines) * height)
-    for axis, name in zip(axes, shown, strict=True):
-        for place in range(1, len(lines), 2):
-            axis.axhspan(place - 0.5, place + 0.5, color=RULE, alpha=0.25, lw=0)
-        if reference is not None:
-            axis.axvline(reference, color=GREY, lw=0.9, ls=(0, (4, 2)), zorder=1)
-        step = 0.84 / len(present[name])
-        for entry, group in table[table["_panel"] == name].groupby("_legend", sort=False):
-            offset = (present[name].index(str(entry)) - (len(present[name]) - 1) / 2) * step
-            twins = group["_twin"] - group.groupby(rows)["_twin"].transform("max") / 2
-            at = group[rows].map(lines.index) + offset + twins * min(0.3 * step, 0.8 * step / (twins.max() * 2 + 1))
-            look = looks[str(entry)]
-            if ends and not (_is_placebo(str(entry)) and twins.any()):  # a cloud needs none
-                axis.hlines(at, group[ends[0]], group[ends[1]], color=look["color"], lw=1.1, alpha=0.7)
+    for shown, note in pages(table["_panel"]):
+        present = {name: list(dict.fromkeys(table["_legend"][table["_panel"] == name])) for name in shown}
+        most = max(map(len, present.values()))
+        labels = [_wrapped(line) for line in lines]
+        height = max(0.2, 0.34 if any("\n" in text for text in labels) else 0, 0.08 * most + 0.06)
+        figure, axes = panels(shown, _in_row(len(shown), lines), 0.75 + len(lines) * height)
+        for axis, name in zip(axes, shown, strict=True):
+            for place in range(1, len(lines), 2):
+                axis.axhspan(place - 0.5, place + 0.5, color=RULE, alpha=0.25, lw=0)
+            if reference is not None:
+                axis.axvline(reference, color=GREY, lw=0.9, ls=(0, (4, 2)), zorder=1)
+            step = 0.84 / len(present[name])
+            for entry, group in table[table["_panel"] == name].groupby("_legend", sort=False):
+                offset = (present[name].index(str(entry)) - (len(present[name]) - 1) / 2) * step
+                twins = group["_twin"] - group.groupby(rows)["_twin"].transform("max") / 2
+                at = group[rows].map(lines.index) + offset + twins * min(0.3 * step, 0.8 * step / (twins.max() * 2 + 1))
+                look = looks[str(entry)]
+                if ends and not (_is_placebo(str(entry)) and twins.any()):  # a cloud needs none
+                    axis.hlines(at, group[ends[0]], group[ends[1]], color=look["color"], lw=1.1, alpha=0.7)
+                if chance:
+                    axis.plot(group[chance], at, "|", color=GREY, ms=7, mew=1.3, zorder=2)
+                axis.plot(group[value], at, ls="", ms=3.4, mew=0.8, zorder=3, **look)
+            axis.set_yticks(range(len(lines)), labels)
+            axis.set_ylim(len(lines) - 0.4, -0.6)
+            axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+            axis.grid(axis="x")
+        figure.supxlabel(label + note, fontsize=8)
+        if len(entries) > 1 or chance:
+            told = entries if len(entries) > 1 else []
+            handles = [Line2D([], [], ls="", ms=4.5, label=entry, **looks[entry]) for entry in told]
             if chance:
-                axis.plot(group[chance], at, "|", color=GREY, ms=7, mew=1.3, zorder=2)
-            axis.plot(group[value], at, ls="", ms=3.4, mew=0.8, zorder=3, **look)
-        axis.set_yticks(range(len(lines)), labels)
-        axis.set_ylim(len(lines) - 0.4, -0.6)
-        axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        axis.grid(axis="x")
-    figure.supxlabel(label + left_out(table["_panel"], shown), fontsize=8)
-    if len(entries) > 1 or chance:
-        told = entries if len(entries) > 1 else []
-        handles = [Line2D([], [], ls="", ms=4.5, label=entry, **looks[entry]) for entry in told]
-        if chance:
-            handles.append(Line2D([], [], color=GREY, marker="|", ls="", ms=7, label=chance.replace("_", " ")))
-        figure.legend(handles=handles, loc="outside upper left", ncols=_columns(entries), handletextpad=0.2)
-    return figure
+                handles.append(Line2D([], [], color=GREY, marker="|", ls="", ms=7, label=chance.replace("_", " ")))
+            figure.legend(handles=handles, loc="outside upper left", ncols=_columns(entries), handletextpad=0.2)
+        yield figure
 
 
 def _in_row(count: int, lines: Sequence[object]) -> int:
@@ -156,11 +151,13 @@ def _wrapped(text: object, width: int = 26) -> str:
     return "\n".join(wrap(str(text), width)[:2]) or str(text)
 
 
-def against(table: pd.DataFrame, x: str, y: str, *, legend: "pd.Series[str]", labels: tuple[str, str]) -> Figure | None:
+def against(
+    table: pd.DataFrame, x: str, y: str, *, legend: "pd.Series[str]", labels: tuple[str, str]
+) -> Iterator[Figure]:
     """Two values of the same thing against each other, with the line on which they are equal."""
     table = table.assign(_legend=legend).dropna(subset=[x, y])
     if table.empty:
-        return None
+        return
     figure, (axis,) = panels([""], 1, 4.6)
     entries = list(dict.fromkeys(table["_legend"]))
     for entry, look in _looks(entries).items():
@@ -176,28 +173,26 @@ def against(table: pd.DataFrame, x: str, y: str, *, legend: "pd.Series[str]", la
     axis.set_ylabel(labels[1])
     if len(entries) > 1:
         figure.legend(loc="outside upper left", ncols=_columns(entries), handletextpad=0.2)
-    return figure
+    yield figure
 
 
 def bars(
     table: pd.DataFrame, rows: str, parts: Sequence[tuple[str, str]], *, panel: "pd.Series[str]", label: str
-) -> Figure | None:
+) -> Iterator[Figure]:
     """Horizontal bars, each of the two `parts` (column, name) drawn over the one before, which contains it."""
     table = table.assign(_panel=panel).dropna(subset=[parts[0][0]])
-    if table.empty:
-        return None
-    shown = first_panels(table["_panel"])
     lines = list(dict.fromkeys(table[rows]))
-    figure, axes = panels(shown, 2, 0.75 + 0.2 * len(lines))
-    for axis, name in zip(axes, shown, strict=True):
-        here = table[table["_panel"] == name]
-        at = here[rows].map(lines.index)
-        for (column, entry), shade in zip(parts, (GREY, colour(0)), strict=True):
-            if here[column].notna().any():
-                axis.barh(at, here[column].astype("float64").fillna(0), 0.7, color=shade, label=entry)
-        axis.set_yticks(range(len(lines)), lines)
-        axis.set_ylim(len(lines) - 0.4, -0.6)
-        axis.grid(axis="x")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
-    figure.supxlabel(label + left_out(table["_panel"], shown), fontsize=8)
-    return figure
+    for shown, note in pages(table["_panel"]):
+        figure, axes = panels(shown, 2, 0.75 + 0.2 * len(lines))
+        for axis, name in zip(axes, shown, strict=True):
+            here = table[table["_panel"] == name]
+            at = here[rows].map(lines.index)
+            for (column, entry), shade in zip(parts, (GREY, colour(0)), strict=True):
+                if here[column].notna().any():
+                    axis.barh(at, here[column].astype("float64").fillna(0), 0.7, color=shade, label=entry)
+            axis.set_yticks(range(len(lines)), lines)
+            axis.set_ylim(len(lines) - 0.4, -0.6)
+            axis.grid(axis="x")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
+        figure.supxlabel(label + note, fontsize=8)
+        yield figure

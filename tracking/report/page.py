@@ -17,6 +17,7 @@ from ...core.records import RunRecord, library_versions
 from .. import schema
 from .arms import Study
 from .exhibit import Exhibit
+from .figures import file_name
 from .style import COLOURS, INK, RULE
 from .tables import Column, layout, parts, records
 from .words import MEANINGS, label
@@ -46,6 +47,10 @@ _ONCE = (
 """Columns that are said once above the table where all rows have the same value."""
 
 
+Drawings = Sequence[Sequence[str]]
+"""The SVG texts of an exhibit's drawings, each in pages."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A record that numbers come from, and where it is in MLflow."""
@@ -58,14 +63,14 @@ class Run:
 
 
 def page(
-    study: Study, exhibits: Sequence[Exhibit], drawings: Mapping[str, Sequence[str]], runs: Sequence[Run], command: str
+    study: Study, exhibits: Sequence[Exhibit], drawings: Mapping[str, Drawings], runs: Sequence[Run], command: str
 ) -> str:
     """The page.
 
     Args:
         study: what the runs are.
         exhibits: in the order to show; those without rows are listed as not possible.
-        drawings: exhibit to the SVG texts of its figures.
+        drawings: exhibit to the SVG texts of its drawings, each in pages; first pages are shown, others linked.
         runs: every record that the exhibits name.
         command: what made the report.
     """
@@ -122,14 +127,19 @@ def _spoken(study: Study) -> list[str]:
     return list(dict.fromkeys([*study.languages, *(code for arm in study.arms for code in arm.languages)]))
 
 
-def _exhibit(exhibit: Exhibit, drawings: Sequence[str], known: set[str]) -> dict[str, Any]:
+def _exhibit(exhibit: Exhibit, drawings: Drawings, known: set[str]) -> dict[str, Any]:
     table = exhibit.table
     once = [name for name in _ONCE if name in table and len(table) > 1 and table[name].nunique(dropna=False) == 1]
     rest = table.drop(columns=once)
     columns = sorted(layout(rest), key=lambda column: column.name in ("run", "attribution"))
-    places = ["", *(f"_{place}" for place in range(2, len(drawings) + 1))]
-    suffixes = [f"figures/{exhibit.name}{place}.{kind}" for place in places[: len(drawings)] for kind in ("svg", "png")]
-    suffixes += [f"tables/{exhibit.name}.{kind}" for kind in ("csv", "parquet", "tex")]
+    names = [[file_name(exhibit.name, place, n) for n in range(len(pages))] for place, pages in enumerate(drawings)]
+    linked = [
+        (f"figures/{name}.{kind}", _KINDS[kind] + (f", page {n}" if n > 1 else ""))
+        for pages in names
+        for n, name in enumerate(pages, start=1)
+        for kind in ("svg", "png")
+    ]
+    linked += [(f"tables/{exhibit.name}.{kind}", _KINDS[kind]) for kind in ("csv", "parquet", "tex")]
     return {
         "name": exhibit.name,
         "title": exhibit.title,
@@ -139,8 +149,7 @@ def _exhibit(exhibit: Exhibit, drawings: Sequence[str], known: set[str]) -> dict
         "runs": [name for name in exhibit.runs if name in known],
         "named": "run" in table,
         "figures": [
-            {"svg": inlined(svg, f"{exhibit.name}{place}", exhibit.title)}
-            for place, svg in zip(places, drawings, strict=False)
+            {"svg": inlined(svg, name, exhibit.title)} for (svg, *_), (name, *_) in zip(drawings, names, strict=True)
         ],
         "once": [
             (label(name), text) for name in once if (text := parts(records(table[:1])[0], Column(name, None, False))[0])
@@ -149,7 +158,7 @@ def _exhibit(exhibit: Exhibit, drawings: Sequence[str], known: set[str]) -> dict
         "rows": [[_cell(row, column, known) for column in columns] for row in records(rest[:ROWS])],
         "total": len(table),
         "open": len(table) <= OPEN_ROWS,
-        "files": [{"href": name, "label": _KINDS[name.rpartition(".")[2]]} for name in suffixes],
+        "files": [{"href": href, "label": text} for href, text in linked],
     }
 
 

@@ -1,52 +1,54 @@
 """Profiles in the plane of two principal components: points, and arrows from before to after."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .marks import first_panels, left_out
+from .marks import pages
 from .style import GREY, colour, panels
 
 
-def arrows(table: pd.DataFrame, *, panel: "pd.Series[str]") -> Figure | None:
+def arrows(table: pd.DataFrame, *, panel: "pd.Series[str]") -> Iterator[Figure]:
     """Arrows from (x_base, y_base) to (x, y), each with its language at the tail, in the plane of two components."""
     table = table.assign(_panel=panel).dropna(subset=["x_base", "y_base", "x", "y"])
-    if table.empty:
-        return None
-    shown = first_panels(table["_panel"])
-    figure, axes = panels(shown, 2, 2.9 if len(shown) > 1 else 4.2)
-    for axis, name in zip(axes, shown, strict=True):
-        here = table[table["_panel"] == name]
-        start, end = here[["x_base", "y_base"]].to_numpy(), here[["x", "y"]].to_numpy()
-        axis.plot(start[:, 0], start[:, 1], "o", color=GREY, mfc="none", ms=3.5, mew=0.9)
-        for code, tail, head in zip(here["language"], start, end, strict=True):
-            look = {"arrowstyle": "-|>,head_width=0.25,head_length=0.5", "color": colour(0), "lw": 1.1}
-            axis.annotate("", tuple(head), tuple(tail), arrowprops={**look, "shrinkA": 0, "shrinkB": 0})
-            away = (tail - head) / max(float(np.hypot(*(tail - head))), 1e-9)
-            axis.annotate(
-                code,
-                tuple(tail),
-                tuple(8 * away),
-                textcoords="offset points",
-                ha="center",
-                va="center",
-                fontsize=7,
-                zorder=4,
-            )
-        axis.margins(0.1)
-        axis.grid()
-        axis.set_xlabel(_component("first", here["explained_x"]))
-        axis.set_ylabel(_component("second", here["explained_y"]))
-    if note := left_out(table["_panel"], shown):
-        figure.supxlabel(note.strip(), fontsize=8)
-    return figure
+    for shown, note in pages(table["_panel"]):
+        figure, axes = panels(shown, 2, 2.9 if len(shown) > 1 else 4.2)
+        for axis, name in zip(axes, shown, strict=True):
+            here = table[table["_panel"] == name]
+            start, end = here[["x_base", "y_base"]].to_numpy(), here[["x", "y"]].to_numpy()
+            axis.plot(start[:, 0], start[:, 1], "o", color=GREY, mfc="none", ms=3.5, mew=0.9)
+            for code, tail, head in zip(here["language"], start, end, strict=True):
+                look = {"arrowstyle": "-|>,head_width=0.25,head_length=0.5", "color": colour(0), "lw": 1.1}
+                axis.annotate("", tuple(head), tuple(tail), arrowprops={**look, "shrinkA": 0, "shrinkB": 0})
+                away = (tail - head) / max(float(np.hypot(*(tail - head))), 1e-9)
+                axis.annotate(
+                    code,
+                    tuple(tail),
+                    tuple(8 * away),
+                    textcoords="offset points",
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                    zorder=4,
+                )
+            axis.update_datalim(end)  # arrows are annotations, which the limits do not know
+            axis.margins(0.1)
+            axis.autoscale_view()
+            axis.grid()
+            axis.set_xlabel(_component("first", here["explained_x"]))
+            axis.set_ylabel(_component("second", here["explained_y"]))
+        if note:
+            figure.supxlabel(note.strip(), fontsize=8)
+        yield figure
 
 
 def _component(order: str, explained: "pd.Series[float]") -> str:
     return f"{order} component, {100 * explained.iloc[0]:.0f}% of variance"
 
 
-def points(table: pd.DataFrame, text: str) -> Figure:
+def points(table: pd.DataFrame, text: str) -> Iterator[Figure]:
     """Points at (x, y), each with its name beside it, in the plane of two components."""
     figure, (axis,) = panels([""], 1, 4.2)
     axis.plot(table["x"], table["y"], "o", color=colour(0), ms=4)
@@ -56,4 +58,4 @@ def points(table: pd.DataFrame, text: str) -> Figure:
     axis.grid()
     axis.set_xlabel(_component("first", table["explained_x"]))
     axis.set_ylabel(_component("second", table["explained_y"]))
-    return figure
+    yield figure

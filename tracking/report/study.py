@@ -28,7 +28,7 @@ def collect(folders: Sequence[Path], truth: Path | None = None) -> Study:
     Args:
         folders: run records, or folders that hold run records.
         truth: the planted profiles of a toy study, CSV `checkpoint,language,question,p_first`; `truth.csv` in one of the
-            folders where it is not given.
+            folders, or of the one toy that a grid built there, where it is not given.
 
     Raises:
         ValueshiftError: a folder holds no record, a record is unfinished, damaged or of a newer version, there is no probe
@@ -60,7 +60,7 @@ def collect(folders: Sequence[Path], truth: Path | None = None) -> Study:
             f"{_count(others)} of probe set {name}, another wording of {main}: used for the noise ceiling only."
         )
     arms = _arms(by_kind["finetune"], models, notes)
-    attributions = _attributions(by_kind["attribution"], arms, by_kind["finetune"], notes)
+    attributions = _attributions(by_kind["attribution"], main, arms, by_kind["finetune"], notes)
     made = {_made(one) for one in by_kind["finetune"]}
     pretrained = tuple(model for digest, model in models.items() if digest not in made)
     shown = {model.digest for model in (*pretrained, *(arm.tuned for arm in arms))}
@@ -193,12 +193,15 @@ def _unequal(arm: Arm) -> bool:
 
 
 def _attributions(
-    records: Iterable[Found], arms: Sequence[Arm], finetunes: Iterable[Found], notes: list[str]
+    records: Iterable[Found], asked: str, arms: Sequence[Arm], finetunes: Iterable[Found], notes: list[str]
 ) -> list[Attribution]:
     where = {one.record.name: one.folder for one in finetunes}
     by_model = {arm.tuned.digest: arm for arm in arms}
     found = []
     for one in records:
+        if one.record.inputs["probe_set"] != asked:
+            notes.append(f"{one.record.name} is left out: it explains answers to {one.record.inputs['probe_set']}.")
+            continue
         arm = by_model.get(str(one.record.inputs["tuned"][0]))
         if arm is None:
             notes.append(f"{one.record.name} is left out: the model that it explains is not among the runs.")
@@ -214,7 +217,8 @@ def _attributions(
 
 def _plant(folders: Sequence[Path], truth: Path | None) -> pd.DataFrame | None:
     beside = [folder / "truth.csv" for folder in folders if (folder / "truth.csv").is_file()]
-    path = truth or (beside[0] if beside else None)
+    built = [path for folder in folders for path in folder.glob("toys/*/truth.csv")]
+    path = truth or (beside[0] if beside else built[0] if len(built) == 1 else None)
     if path is None:
         return None
     try:

@@ -13,7 +13,7 @@ from ...core.records import find_records, read_record, write_record
 from .arms import Study
 from .exhibit import Exhibit
 from .exhibits import exhibits
-from .figures import figures
+from .figures import figures, file_name
 from .page import GENERATOR, Run, page
 from .published import published
 from .study import collect
@@ -73,19 +73,19 @@ def _runs(folders: Sequence[Path], root: Path) -> list[Run]:
     return sorted(published(list(found.values()), root), key=lambda run: run.record.created)
 
 
-def _write_files(made: Sequence[Exhibit], folder: Path) -> dict[str, list[str]]:
-    """Tables and figures of the exhibits that have rows; exhibit to its SVG texts."""
+def _write_files(made: Sequence[Exhibit], folder: Path) -> dict[str, list[list[str]]]:
+    """Tables and figures of the exhibits that have rows; exhibit to the SVG texts of its drawings, each in pages."""
     for name in ("figures", "tables"):
         (folder / name).mkdir()
-    drawings: dict[str, list[str]] = {}
+    drawings: dict[str, list[list[str]]] = {}
     for exhibit in made:
         if exhibit.table.empty:
             continue
         write_tables(exhibit.table, folder / "tables", exhibit.name)
         with styled():
             drawings[exhibit.name] = [
-                save(figure, folder / "figures", exhibit.name + (f"_{place}" if place > 1 else ""))
-                for place, figure in enumerate(figures(exhibit), start=1)
+                [save(figure, folder / "figures", file_name(exhibit.name, place, n)) for n, figure in enumerate(pages)]
+                for place, pages in enumerate(figures(exhibit))
             ]
     return drawings
 
