@@ -52,35 +52,47 @@ def grid_run(
     file: PlanFile,
     output: Output = None,
     executor: Annotated[str, typer.Option(help="local, or ray (pip install 'valueshift[ray]').")] = "local",
-    workers: Annotated[int, typer.Option(min=1, help="Of local: processes.")] = 1,
-    address: Annotated[str, typer.Option(help="Of ray: auto (this machine's cluster), local, or host:port.")] = "auto",
+    workers: Annotated[int | None, typer.Option(min=1, help="Of local: processes; else 1.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of ray: local, or host:port; else auto (this machine's cluster).")
+    ] = None,
     cell: Annotated[str | None, typer.Option(help="Only the cell of this digest, and what it needs.")] = None,
     copy_to: Annotated[
         str | None, typer.Option(help="Copy results there at the end, such as s3://bucket/runs.")
     ] = None,
 ) -> None:
     """Do all cells of a plan that are not done; stopped or killed, the same command goes on."""
+    from ..core.errors import ValueshiftError
     from ..core.paths import runs_root
     from ..experiments.cells import expand, with_ancestors
-    from ..experiments.copying import copy_results
+    from ..experiments.copying import check_target, copy_results
     from ..experiments.plan import Plan, find_plan
     from ..experiments.running import executor_named, interruptible
     from ..experiments.scheduling import run_cells
 
+    if address is not None and executor == "local":
+        raise ValueshiftError("--address is of the executor ray; leave it out, or add --executor ray")
+    if workers is not None and executor == "ray":
+        raise ValueshiftError("--workers is of the executor local; leave it out: Ray shares out what its nodes have")
     root, cells = runs_root(output), expand(Plan.read(find_plan(file)))
-    if cell:
+    if cell is not None:
         cells = with_ancestors(cells, cell)
+    if copy_to is not None:
+        check_target(copy_to)
     try:
         with interruptible():
             account = run_cells(
-                cells, root, executor_named(executor, root, workers, address), partial(print, flush=True)
+                cells,
+                root,
+                executor_named(executor, root, workers or 1, address or "auto"),
+                partial(print, flush=True),
             )
     except KeyboardInterrupt:
         print(f"\nStopped. What was done is whole; go on with the same command: valueshift grid run {file}")
         sys.exit(130)
-    if copy_to:
-        print(f"Copied {copy_results(cells, root, copy_to)} results to {copy_to}")
     _print_account(account, cells, root)
+    if copy_to is not None:
+        print(f"Copied {copy_results(cells, root, copy_to)} results to {copy_to}")
     if not account.complete:
         sys.exit(1)
 

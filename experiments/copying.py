@@ -1,6 +1,7 @@
 """A second home for results: an object store or another disk, by an fsspec address. It is written, never read from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,33 +10,55 @@ from .cells import Cell
 from .results import read_result
 
 
+def check_target(target: str) -> None:
+    """Write an empty file `.valueshift` there, so that what is wrong with a target shows before the work.
+
+    Args:
+        target: `s3://bucket/prefix`, `gs://...`, `file:///...`.
+
+    Raises:
+        ValueshiftError: the target's filesystem is unknown or refuses.
+    """
+    with _opened(target) as (there, prefix):
+        there.makedirs(prefix, exist_ok=True)
+        there.pipe_file(f"{prefix}/.valueshift", b"")
+
+
 def copy_results(cells: Sequence[Cell], root: Path, target: str) -> int:
     """Copy what the cells made and is not there yet; of each folder `record.json` (or `config.json`) comes last.
 
     Args:
         cells: of a plan.
         root: the runs root.
-        target: `s3://bucket/prefix`, `gs://...`, `file:///...`.
+        target: as of `check_target`.
 
     Returns:
         number of files and folders copied.
 
     Raises:
-        ValueshiftError: the target's filesystem is unknown or refuses.
+        ValueshiftError: the target's filesystem is unknown or refuses, or a result is damaged.
     """
+    made = {path for cell in cells if (found := read_result(root, cell.digest)) for path in found.made.values()}
+    with _opened(target) as (there, prefix):
+        return sum(_copy(root / path, there, f"{prefix}/{path}") for path in sorted(made))
+
+
+@contextmanager
+def _opened(target: str) -> Iterator[tuple[Any, str]]:
+    """The filesystem of a target and the path in it; what either raises within is put in a sentence."""
     import fsspec
 
-    copied = 0
     try:
         there, prefix = fsspec.core.url_to_fs(target)
-        made = {path for cell in cells if (found := read_result(root, cell.digest)) for path in found.made.values()}
-        for path in sorted(made):
-            copied += _copy(root / path, there, f"{prefix.rstrip('/')}/{path}")
+        yield there, prefix.rstrip("/")
     except ImportError as error:
         raise ValueshiftError(f"{target} needs a package: {error}") from error
-    except (OSError, ValueError) as error:
-        raise ValueshiftError(f"cannot copy to {target} ({error}); what was done is in {root}") from error
-    return copied
+    except Exception as error:  # backends raise what their clients do: botocore's, google's and azure's own classes
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ValueshiftError(
+            f"cannot copy to {target} ({reason}); mend its address or your rights there: the same command then copies "
+            "what is done"
+        ) from error
 
 
 _LAST = ("record.json", "config.json", "index.html")
