@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .cells import Cell
 from .results import read_result
@@ -25,11 +25,19 @@ class Rate(NamedTuple):
     """Where these come from."""
 
 
-_MT5_PARAMETERS = {
-    "google/mt5-small": 300_176_768,
-    "google/mt5-base": 582_401_280,
-    "google/mt5-large": 1_229_581_312,
-    "google/mt5-xl": 3_742_619_648,
+class Size(NamedTuple):
+    """How large a model is."""
+
+    parameters: int
+    matrices: int
+    """Weight matrices whose gradients attribution projects."""
+
+
+SIZES = {
+    "google/mt5-small": Size(300_176_768, 146),
+    "google/mt5-base": Size(582_401_280, 218),
+    "google/mt5-large": Size(1_229_581_312, 434),
+    "google/mt5-xl": Size(3_742_619_648, 434),
 }
 
 
@@ -47,8 +55,12 @@ BUILT_IN: dict[tuple[str, str], Rate] = {
 }
 
 
-FEATURE_BYTES = 2 * 0.8 * 4 * 150_000
-"""Of the store for each sentence of the size: two projections of the training share, float32, near the backend's budget."""
+_CORE = "is estimated for a core of a server (docs/scale.md)"
+OF_EVERY_MODEL = {"toy": Rate(0, 80, _CORE), "compare": Rate(3, 0, _CORE), "report": Rate(0, 1, _CORE)}
+"""By stage, rates that do not depend on the model."""
+
+BUDGET = 150_000
+"""Numbers in a vector of features that are near the backend's budget, where k is not given."""
 
 
 class Estimate(NamedTuple):
@@ -57,9 +69,11 @@ class Estimate(NamedTuple):
     seconds: float
     """Of those whose rate is known."""
     disk: float
-    """Bytes that stay."""
+    """Bytes that stay, of those whose size is known."""
     unknown: int
-    """Cells of which neither is known."""
+    """Cells whose rate is not known."""
+    unsized: int
+    """Cells whose disk is not known."""
     bases: tuple[str, ...]
 
 
@@ -67,16 +81,21 @@ def estimate(cells: Sequence[Cell], todo: Iterable[str], root: Path) -> dict[str
     """By stage, what is outstanding."""
     wanted = set(todo)
     measured = _measured(cells, wanted, root)
+    there = {_store(cell) for cell in cells if cell.digest not in wanted}
     found: dict[str, Estimate] = {}
     for cell in cells:
         if cell.digest not in wanted:
             continue
-        so_far = found.get(cell.stage, Estimate(0, 0, 0, ()))
-        rate = measured.get((cell.stage, cell.model)) or BUILT_IN.get((cell.stage, cell.model))
+        so_far = found.get(cell.stage, Estimate(0, 0, 0, 0, ()))
+        kind = cell.stage, cell.model
+        rate = measured.get(kind) or BUILT_IN.get(kind) or OF_EVERY_MODEL.get(cell.stage)
+        disk = 0.0 if _store(cell) in there else _disk(cell)
+        there.add(_store(cell))
         found[cell.stage] = Estimate(
             so_far.seconds + (rate.fixed + rate.per_unit * cell.units if rate else 0),
-            so_far.disk + _disk(cell),
+            so_far.disk + (disk or 0),
             so_far.unknown + (rate is None),
+            so_far.unsized + (disk is None),
             tuple(dict.fromkeys([*so_far.bases, *([rate.basis] if rate else [])])),
         )
     return found
@@ -91,10 +110,29 @@ def _measured(cells: Sequence[Cell], todo: set[str], root: Path) -> dict[tuple[s
     return {key: Rate(0, median(found), f"measured in {len(found)} cells here") for key, found in rates.items()}
 
 
-def _disk(cell: Cell) -> float:
-    """Bytes that a cell leaves: a checkpoint in float32, or a feature store; records are small beside them."""
+def _store(cell: Cell) -> tuple[Any, ...]:
+    """What tells apart where cells leave their bytes: attributions of one model by one method share a feature store."""
+    return (cell.needs[-1], cell.spec["method"], cell.spec["k"]) if cell.stage == "attribute" else (cell.digest,)
+
+
+def _disk(cell: Cell) -> float | None:
+    """Bytes that a cell leaves: a checkpoint in float32, or a feature store; records are small beside them.
+
+    None where the model's size is not known.
+    """
+    size = SIZES.get(cell.model)
     if cell.stage == "finetune" and not cell.spec["lora"]:
-        return 4.0 * _MT5_PARAMETERS.get(cell.model, 0)
+        return 4.0 * size.parameters if size else None
     if cell.stage == "attribute":
-        return FEATURE_BYTES * cell.units
+        numbers = _numbers(cell.spec["method"], cell.spec["k"], size)
+        return numbers and 0.8 * cell.units * 4 * numbers  # of the training share, in float32
     return 0.0
+
+
+def _numbers(method: str, k: int | None, size: Size | None) -> float | None:
+    """Numbers that are kept of a sentence: ours a vector for each of two projections, the paper's one."""
+    if method == "paper":
+        return k or 4096
+    if k is None:
+        return 2 * BUDGET
+    return 2 * size.matrices * k**2 if size else None

@@ -42,12 +42,19 @@ def overview(cells: Sequence[Cell], root: Path) -> Overview:
             ]
         )
     seconds, disk = (sum(getattr(found, what) for found in estimates.values()) for what in ("seconds", "disk"))
-    unknown = sum(found.unknown for found in estimates.values())
-    time = (f"over {_time(seconds)}" if seconds else "not known") if unknown else _time(seconds)
-    rows.append(["all", str(len(cells)), str(len(cells) - len(todo)), str(len(at_work)), time, _bytes(disk)])
+    unknown, unsized = (sum(getattr(found, what) for found in estimates.values()) for what in ("unknown", "unsized"))
+    totals = [
+        (f"over {shown(found)}" if found else "not known") if lacking else shown(found)
+        for shown, found, lacking in ((_time, seconds, unknown), (_bytes, disk, unsized))
+    ]
+    rows.append(["all", str(len(cells)), str(len(cells) - len(todo)), str(len(at_work)), *totals])
     notes = [f"{stage}: time {'; '.join(found.bases)}" for stage, found in estimates.items() if found.bases]
     if unknown:
         notes.append(f"{unknown} cells are of models whose rate is not known before the first of them is done")
+    if unsized:
+        notes.append(
+            f"{unsized} cells are of models whose size is not known: what they leave on the disk is not counted"
+        )
     return Overview(["stage", "cells", "done", "at work", "time left, one worker", "disk left"], rows, notes, len(todo))
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from valueshift.core.own_set import new_probe_set
 from valueshift.experiments.cells import Cell, expand
+from valueshift.experiments.estimates import estimate
+from valueshift.experiments.overview import overview
 from valueshift.experiments.plan import STAGES, Plan
 
 EXAMPLE = Path(__file__).parents[1] / "docs" / "examples" / "own_survey"
@@ -84,3 +86,41 @@ def test_other_weights_under_an_adapter_are_other_cells(tmp_path: Path) -> None:
         return cells_of(tmp_path / weights, PLAN.replace("models: {toy: {toy: base}}", "models: {toy: adapter}"))
 
     assert changed(over("one"), over("other")) == set(STAGES) - {"toy"}
+
+
+def disk_of_attribution(folder: Path, model: str, *hows: str, done: int = 0) -> tuple[float, int]:
+    """Bytes that attributions of one fine-tuned model are said to leave, and how many of them are of unknown size."""
+    text = PLAN.replace("{toy: base}", model).replace("size: 30", "size: 2000").partition("attribute:")[0]
+    cells = cells_of(
+        folder, text + "attribute:\n" + "".join(f"  a{n}: {{blocks: [short]{how}}}\n" for n, how in enumerate(hows))
+    )
+    digests = [cell.digest for cell in cells if cell.stage == "attribute"]
+    assert len(digests) == len(hows)
+    found = estimate(cells, digests[done:], folder)["attribute"]
+    return found.disk, found.unsized
+
+
+def test_attributions_leave_what_their_k_says_and_share_a_store(tmp_path: Path) -> None:
+    sentences, small = 1600, "google/mt5-small"
+    assert disk_of_attribution(tmp_path, small, "") == (2 * 4 * sentences * 150_000, 0)
+    of_16 = 2 * 4 * sentences * 146 * 16**2  # two projections of 146 matrices, each to 16 x 16 numbers of 4 bytes
+    assert disk_of_attribution(tmp_path, small, ", k: 16") == (of_16, 0)
+    assert disk_of_attribution(tmp_path, small, ", k: 16", ", k: 16, languages: [fa]") == (of_16, 0)
+    assert disk_of_attribution(tmp_path, small, ", k: 16", ", k: 16, languages: [fa]", done=1) == (0, 0)
+    assert disk_of_attribution(tmp_path, small, ", k: 16", ", k: 32") == (5 * of_16, 0)
+    assert disk_of_attribution(tmp_path, small, ", method: paper") == (4 * sentences * 4096, 0)
+    assert disk_of_attribution(tmp_path, "google/flan-t5-xl", ", k: 16") == (0, 1)
+
+
+def test_what_is_not_known_is_said_and_what_every_model_has_in_common_is_known(tmp_path: Path) -> None:
+    cells = cells_of(tmp_path, PLAN.replace("{toy: base}", "google/flan-t5-xl"))
+    view = overview(cells, tmp_path)
+    assert view.left == len(cells) == 7
+    unknown = [note for note in view.notes if "not known" in note]
+    assert unknown == [
+        "4 cells are of models whose rate is not known before the first of them is done",
+        "1 cells are of models whose size is not known: what they leave on the disk is not counted",
+    ]
+    *_, compared, _, reported, total = view.rows
+    assert compared[-2:] == ["0.1 min", ""] and reported[-2:] == ["0.1 min", ""]
+    assert total[-2:] == ["over 2.8 min", "over 29 MB"]
