@@ -4,13 +4,21 @@ Ray places a cell where its CPUs, GPUs and memory are free. It is told not to re
 comes back as `died`, and the scheduler tries it again as it does on one machine.
 """
 
+import os
 import socket
 import time
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, RayError, WorkerCrashedError
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayError,
+    WorkerCrashedError,
+)
 
 from ..core.errors import ValueshiftError
 from .cells import Cell
@@ -20,7 +28,7 @@ HEAD_SECONDS = 2.0
 """Between questions to the head, and how long it may take to answer one."""
 HEAD_MISSES = 5
 """Questions in a row without an answer after which the head is taken for gone; Ray itself ends the driver after a minute."""
-_DEATHS = (WorkerCrashedError, NodeDiedError, OutOfMemoryError, ObjectLostError)
+_DEATHS = (WorkerCrashedError, NodeDiedError, LocalRayletDiedError, OutOfMemoryError, ObjectLostError)
 
 
 class RayExecutor:
@@ -44,7 +52,13 @@ class RayExecutor:
         if ":" in address and "://" not in address:
             _Head(address).answer()  # `ray.init` would try for many minutes
         try:
-            context = ray.init(address=address, log_to_driver=False, logging_level="error", include_dashboard=False)
+            context = ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level="error",
+                include_dashboard=False,
+                runtime_env={"env_vars": _environment()},
+            )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ValueshiftError(
                 f"no Ray cluster answers at {address} ({error}); start one with `ray start --head`, or give --address local"
@@ -84,6 +98,12 @@ class RayExecutor:
                 ray.cancel(reference, force=True)
             ray.shutdown()
         self._pending = {}
+
+
+def _environment() -> dict[str, str]:
+    """What workers must have as the driver has it. Passwords stay here: all of a cluster can read what Ray is told."""
+    stores = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID")
+    return {name: value for name, value in os.environ.items() if name in stores or name.startswith("VALUESHIFT_")}
 
 
 def _outcome(reference: Any) -> Outcome:

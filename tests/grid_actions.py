@@ -75,6 +75,11 @@ def nothing(cell: Cell, root: Path, given: Mapping[str, Result]) -> dict[str, st
     return {}
 
 
+def tells_its_environment(cell: Cell, root: Path, given: Mapping[str, Result]) -> dict[str, str]:
+    (root / "environment.json").write_text(json.dumps(dict(os.environ)))
+    return {"environment": "environment.json"}
+
+
 def dies_twice(cell: Cell, root: Path, given: Mapping[str, Result]) -> dict[str, str]:
     _journal(root, cell, "begun")
     if len((root / "journal" / cell.digest).read_text().splitlines()) <= 2:

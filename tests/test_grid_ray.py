@@ -1,5 +1,6 @@
 """Grids on a Ray cluster of several node processes on this machine: workers, nodes, drivers and the head may die."""
 
+import json
 import os
 import random
 import signal
@@ -16,8 +17,10 @@ from typing import Any
 import pytest
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'valueshift[ray]'")
+from ray.exceptions import LocalRayletDiedError  # noqa: E402
 from valueshift.core.errors import ValueshiftError  # noqa: E402
 from valueshift.core.records import find_records  # noqa: E402
+from valueshift.experiments import ray_executor  # noqa: E402
 from valueshift.experiments.local import LocalExecutor  # noqa: E402
 from valueshift.experiments.ray_executor import RayExecutor  # noqa: E402
 from valueshift.experiments.results import outstanding  # noqa: E402
@@ -99,6 +102,29 @@ def test_errors_end_a_cell_and_deaths_are_tried_again(cluster: Callable[..., Any
     assert tuned[2].digest in account.done
     begun = {cell.digest: (root / "journal" / cell.digest).read_text().split().count("begun") for cell in tuned[:2]}
     assert list(begun.values()) == [1, 3]
+
+
+def test_workers_have_the_stores_of_the_driver_and_not_its_passwords(
+    cluster: Callable[..., Any], plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = cluster(1)
+    given = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1", "VALUESHIFT_CACHE": str(tmp_path), "VALUESHIFT_HOOK": "off"}
+    for name, value in (given | {"MLFLOW_TRACKING_PASSWORD": "secret"}).items():
+        monkeypatch.setenv(name, value)
+    root = tmp_path / "runs"
+    (toy, *_) = grid_actions.simulated(plan, "tells_its_environment")
+    assert run_cells([toy], root, RayExecutor(root, made.address), print).complete
+    found = json.loads((root / "environment.json").read_text())
+    assert {name: found.get(name) for name in given} == given
+    assert "MLFLOW_TRACKING_PASSWORD" not in found
+
+
+def test_a_node_that_dies_beside_the_driver_is_a_death(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dead(reference: object) -> None:
+        raise LocalRayletDiedError
+
+    monkeypatch.setattr(ray, "get", dead)
+    assert ray_executor._outcome(None).end == "died"
 
 
 def test_without_a_cluster_the_error_says_what_to_do(tmp_path: Path) -> None:
