@@ -1,0 +1,163 @@
+"""The report's figures: equal tables are equal bytes, series and panels are told apart, and a page of hundreds stays small."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from valueshift.core.languages import LANGUAGES
+from valueshift.core.records import find_records, read_record
+from valueshift.tracking.report.arms import Study
+from valueshift.tracking.report.exhibit import Exhibit
+from valueshift.tracking.report.figures import figures
+from valueshift.tracking.report.page import Run, inlined, page
+from valueshift.tracking.report.style import COLOURS, MARKERS, save, styled
+
+
+def test_figures_are_equal_bytes_for_equal_tables(made: dict[str, Exhibit], tmp_path: Path) -> None:
+    exhibit = made["unchanged"]
+    with styled():
+        texts = [save(figure, tmp_path, f"{turn}") for turn in (1, 2) for (figure,) in figures(exhibit)]
+    assert texts[0] == texts[1]
+    assert (tmp_path / "1.png").read_bytes() == (tmp_path / "2.png").read_bytes()
+    assert "<dc:date>" not in texts[0]
+    assert (tmp_path / "1.svg").read_text(encoding="utf-8") == texts[0]
+
+
+def arm(place: int = 0) -> dict[str, object]:
+    """What names a run."""
+    return {
+        "model": "small",
+        "source": ("pbc", "tanzil")[place % 2],
+        "tuning": ("fa", "ko", "hi")[place % 3],
+        "size": 2000,
+        "training": "5 epochs, lr 5e-05",
+        "seed": place // 6,
+        "placebo": False,
+        "run": f"probe-{place:016d}",
+    }
+
+
+def estimates(name: str, value: float) -> dict[str, float]:
+    return {name: value, "low": value - 0.1, "high": value + 0.1}
+
+
+CEILING = [
+    arm() | {"stage": "fine-tuned", "language": language, "ceiling": 0.9, "ceiling_low": 0.8, "ceiling_high": 0.95}
+    for language in ("de", "fa")
+]
+PLANTED = [arm() | {"language": code, "plant": "moved"} | estimates("change", 0.3) for code in ("de", "fa")]
+
+
+@pytest.mark.parametrize(("name", "value", "rows"), [("ceiling", 0.9, CEILING), ("planted", 0.3, PLANTED)])
+def test_exhibits_of_other_studies_are_drawn(name: str, value: float, rows: list[dict[str, object]]) -> None:
+    with styled():
+        ((figure,),) = figures(Exhibit(name, "A title", "ours", pd.DataFrame(rows)))
+    (axis,) = figure.axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["de", "fa"]
+    assert list(axis.get_lines()[-1].get_xdata()) == [value, value]
+
+
+def svg(figure: Figure) -> str:
+    stream = io.StringIO()
+    with styled():
+        figure.savefig(stream, format="svg")
+    return stream.getvalue()
+
+
+def test_a_table_without_values_has_no_figure() -> None:
+    rows = [arm() | {"language": "de", "unchanged": np.nan, "low": np.nan, "high": np.nan}]
+    with styled():
+        assert figures(Exhibit("unchanged", "", "", pd.DataFrame(rows))) == []
+        assert figures(Exhibit("unchanged", "", "", pd.DataFrame())) == []
+
+
+def test_series_differ_in_marker_and_colour_and_seeds_do_not() -> None:
+    rows = [
+        arm(place) | {"source": "pbc", "language": "de"} | estimates("unchanged", 0.5 + place / 100)
+        for place in range(12)
+    ]
+    with styled():
+        ((figure,),) = figures(Exhibit("unchanged", "", "", pd.DataFrame(rows)))
+    (axis,) = figure.axes
+    dots = [line for line in axis.get_lines() if len(line.get_xdata())]
+    assert [(line.get_color(), line.get_marker()) for line in dots] == list(zip(COLOURS[:3], MARKERS[:3], strict=True))
+    assert [len(line.get_xdata()) for line in dots] == [4, 4, 4]
+    assert sorted(value for line in dots for value in line.get_xdata()) == pytest.approx(
+        [0.5 + place / 100 for place in range(12)]
+    )
+
+
+def test_many_panels_are_drawn_in_pages_that_say_which_they_are(study: Study) -> None:
+    rows = [
+        arm(place) | {"source": f"corpus{place}", "language": "de"} | estimates("unchanged", 0.5) for place in range(32)
+    ]
+    exhibit = Exhibit("unchanged", "", "", pd.DataFrame(rows))
+    with styled():
+        (pages,) = figures(exhibit)
+    assert [len(figure.axes) for figure in pages] == [6, 6, 6, 6, 6, 2]
+    titles = [axis.get_title(loc="left") for figure in pages for axis in figure.axes]
+    assert titles == [f"corpus{place}" for place in range(32)]
+    assert "panels 7 to 12 of 32" in svg(pages[1]) and "panels 31 to 32 of 32" in svg(pages[5])
+    text = page(study, [exhibit], {"unchanged": [[svg(figure) for figure in pages]]}, [], "valueshift report")
+    assert 'href="figures/unchanged_page6.svg"' in text and "panels 7 to 12" not in text
+
+
+def test_heat_maps_print_what_the_table_says() -> None:
+    rows = [
+        {**arm(), "stage": "fine-tuned", "language": code, "country": country, "spearman": value, "adjusted": p}
+        for code, country, value, p in (
+            ("de", "DEU", 0.456, 0.01),
+            ("de", "IRN", -0.004, 0.9),
+            ("fa", "DEU", -0.31, 0.2),
+        )
+    ]
+    with styled():
+        ((figure,),) = figures(Exhibit("alignment", "", "", pd.DataFrame(rows)))
+    assert [text.get_text() for text in figure.axes[0].texts] == [".46*", ".00", "−.31"]
+
+
+def test_inlined_figures_share_no_ids() -> None:
+    drawn = '<!-- .825 --><g id="a"/><text x="1.23456" transform="rotate(-0 1 1)">0.825 id="#1B1B1D"</text>'
+    drawn += '<use xlink:href="#a" fill="url(#a)" style="fill: #1b1b1d"/></svg>'
+    svg = f'<?xml?><svg width="504pt" height="1pt" viewBox="0 0 504 1">{drawn}'
+    text = str(inlined(svg, "one", 'A "title"'))
+    assert text.count('id="one-a"') == text.count('"#one-a"') == text.count("url(#one-a)") == 1
+    assert 'aria-label="A &#34;title&#34;"' in text
+    assert '<text x="1.23">0.825 id="#1B1B1D"</text>' in text
+    assert "currentColor" in text
+    assert "--width: 672px" in text
+
+
+@pytest.mark.slow
+def test_the_page_of_hundreds_of_runs_stays_small(study: Study, study_runs: Path, tmp_path: Path) -> None:
+    """Tables and figures of 200 runs in 13 languages and countries, and the records of both sides of each."""
+    generator = np.random.default_rng(0)
+    arms = pd.DataFrame([arm(place) | {"stage": "fine-tuned", "source": f"corpus{place}"} for place in range(200)])
+    codes = pd.DataFrame({"language": list(LANGUAGES)[:13]})
+    pairs = codes.merge(
+        pd.DataFrame({"country": [language.country for language in LANGUAGES.values()][:13]}), how="cross"
+    )
+    cells = arms.merge(pairs, how="cross")
+    one = cells[cells["country"] == "DEU"]
+
+    def filled(table: pd.DataFrame, value: str) -> pd.DataFrame:
+        numbers = {
+            name: generator.uniform(-1, 1, len(table))
+            for name in (value, "low", "high", "plain_low", "plain_high", "p")
+        }
+        return table.assign(**numbers, adjusted=0.01, n=238, dropped=0, reason="")
+
+    wide = {name: filled(cells, value) for name, value in (("alignment", "spearman"), ("alignment_change", "change"))}
+    narrow = {name: filled(one, "unchanged") for name in ("unchanged", *(f"other{place}" for place in range(20)))}
+    many = [Exhibit(name, name, "ours", table) for name, table in (wide | narrow).items()]
+    with styled():
+        drawings = {
+            one.name: [[save(figure, tmp_path, one.name) for figure in pages] for pages in figures(one)] for one in many
+        }
+    drawings |= {f"other{place}": drawings["unchanged"] for place in range(20)}
+    record = read_record(find_records(study_runs, "probe")[0])
+    records_of = [Run(study_runs, record.model_copy(update={"digest": f"{place:016x}"})) for place in range(400)]
+    assert len(page(study, many, drawings, records_of, "valueshift report").encode()) < 5_000_000
