@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pandas as pd
-import torch
 from peft import PeftModel
 
 from ..analysis.profiles import default_selection
@@ -24,7 +23,7 @@ from ..core.probes import Probe, probe_set, probes_digest
 from ..core.records import RunRecord, find_records, read_record, record_folder, write_record
 from ..finetune.finetuning import examples_of
 from ..harness_ext.adapters import base_of
-from ..harness_ext.models import load_model, load_tokenizer
+from ..harness_ext.models import device_named, load_model, load_tokenizer
 from ..harness_ext.probe_record import kept_probe_record
 from ..harness_ext.probing import DTYPES, run_of
 from ..harness_ext.results import ProbeRun
@@ -130,7 +129,7 @@ def attribute(base: str, tuned: str, root: Path, how: Attributing | None = None)
             "also": [member.record.name for member in members[1:]],
             "output": str(page_folder(record_folder(root, "attribution", inputs))),
             "sentences": len(rows),
-            "device": device_of(how),
+            "device": device_named(how.device),
             "batch_size": how.method.batch_size,
         },
         metrics=metrics_of(tables),
@@ -188,7 +187,7 @@ def prepare(base: str, tuned: str, root: Path, how: Attributing) -> Prepared:
 
 def page_folder(record: Path) -> Path:
     """Where the page and `top100.json` of an attribution record are written, absolute."""
-    return (record.parent / "pages" / record.name).resolve()
+    return (record.parent / "pages" / record.name).absolute()
 
 
 def find_finetune(model: str, checkpoint: str, root: Path) -> Path:
@@ -275,7 +274,7 @@ def _probes(shifts: pd.DataFrame, run: ProbeRun) -> list[Probe]:
 
 def _parts(member: Trained, ready: Prepared, root: Path, how: Attributing) -> list[Parts]:
     """What each projection of one checkpoint gives, sentences in the order of their ids."""
-    model = loaded(member.checkpoint, how.method.dtype, device_of(how))
+    model = loaded(member.checkpoint, how.method.dtype, device_named(how.device))
     tokenizer = load_tokenizer(str(member.checkpoint))
     queries = ready.queries(tokenizer, model.get_input_embeddings().weight.shape[0])
     examples = sorted(member.examples, key=lambda one: one.example)
@@ -291,8 +290,3 @@ def _member_notes(members: Sequence[Trained]) -> list[str]:
     if members[0].record.inputs["placebo"]:
         notes.append("The training text is a placebo: its tokens are permuted across all sentences.")
     return notes
-
-
-def device_of(how: Attributing) -> str:
-    """The device asked for, else a GPU where there is one."""
-    return how.device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -12,8 +12,8 @@ from ..core.errors import ValueshiftError
 from ..finetune.finetuning import examples_of
 from ..finetune.training import Training, train, with_adapter
 from ..harness_ext.families import pretrained_digest
-from ..harness_ext.models import load_model, load_tokenizer
-from .attributing import Attributing, Prepared, device_of, loaded
+from ..harness_ext.models import device_named, load_model, load_tokenizer
+from .attributing import Attributing, Prepared, loaded
 from .baselines import token_overlap
 from .checks import Kept, Subject
 from .planted import BATCH, EPOCHS, LEARNING_RATE, Planted, finetuned
@@ -40,7 +40,7 @@ def of_run(ready: Prepared, root: Path, how: Attributing) -> Subject:
     names = {field.name for field in fields(Training)} & set(given)
     settings = Training(**{name: given[name] for name in names} | {"lora": bool(given["lora"])})
     tokenizer = load_tokenizer(str(member.checkpoint))
-    tuned = loaded(member.checkpoint, how.method.dtype, device_of(how))
+    tuned = loaded(member.checkpoint, how.method.dtype, device_named(how.device))
 
     def retrain(kept: Kept) -> Any:
         model = load_model(base)

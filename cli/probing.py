@@ -28,10 +28,13 @@ def probe(
         str, typer.Option(help="sum, token_mean, byte_mean, closed, dcpmi or calibrated; the record keeps all.")
     ] = "sum",
     country: Annotated[list[str] | None, typer.Option(help="Compare a language with other people: de=AUT.")] = None,
-    paraphrase: Annotated[bool, typer.Option("--paraphrase", help="Ask the second wording (wvs_arora) too.")] = False,
+    paraphrase: Annotated[
+        bool, typer.Option("--paraphrase", help="Ask the other wording (wvs_arora, wvs) too.")
+    ] = False,
 ) -> None:
     """Ask a model the survey, write the run record, and publish it to MLflow."""
     from ..analysis.readings import reading_named
+    from ..core.files import writable
     from ..core.languages import parse_languages
     from ..core.paths import runs_root
     from ..core.probes import probe_set as find_probe_set
@@ -39,7 +42,7 @@ def probe(
     from ..harness_ext.probe_record import write_probe_record
     from ..harness_ext.probing import Asking, ask, parse_batch_size
 
-    root, countries = runs_root(output), parse_countries(country or [])
+    root, countries = writable(runs_root(output)), parse_countries(country or [])
     needed = reading_named(reading).needs
     how = Asking(
         parse_batch_size(batch_size),
@@ -50,12 +53,14 @@ def probe(
         limit,
         neutral="neutral_first" in needed,
     )
+    other = "wvs" if probe_set == "wvs_arora" else "wvs_arora"
+    names = (probe_set, other) if paraphrase else (probe_set,)
+    chosen = [(asked, parse_languages(languages, asked.languages)) for asked in map(find_probe_set, names)]
     records = []
-    for name in (probe_set, "wvs_arora") if paraphrase else (probe_set,):
-        asked = find_probe_set(name)
-        run = ask(model, asked, parse_languages(languages, asked.languages), root, how)
+    for asked, codes in chosen:
+        run = ask(model, asked, codes, root, how)
         records.append(write_probe_record(root, run, reading=reading, countries=countries))
-        _print_probe(f"{model}: {name}", records[-1])
+        _print_probe(f"{model}: {asked.name}", records[-1])
     publish_records(root, *records)
     if paraphrase:
         print(f"Next: valueshift compare {records[0]} {records[1]}")
@@ -107,11 +112,14 @@ def compare(
     from ..core.records import read_record
     from ..harness_ext.comparison import compare as compare_runs
     from ..harness_ext.probing import run_of
+    from ..harness_ext.results import in_languages
 
     root = runs_root(output)
-    base_run = run_of(base, probe_set, languages, root)
-    for name in tuned:
-        record, tables = compare_runs(base_run, run_of(name, probe_set, languages, root), root)
+    base_run, *tuned_runs = (
+        in_languages(run_of(name, probe_set, languages, root), languages) for name in (base, *tuned)
+    )
+    for name, run in zip(tuned, tuned_runs, strict=True):
+        record, tables = compare_runs(base_run, run, root)
         print_comparison(base, name, tables, read_record(record).notes)
         print(f"Record: {record} (tables {', '.join(tables)})")
         publish_records(root, record)

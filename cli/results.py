@@ -17,12 +17,16 @@ def publish(
     output: Output = None,
 ) -> None:
     """Send to MLflow what it does not have yet; again changes nothing."""
-    from ..core.paths import runs_root
+    from ..core.errors import ValueshiftError
+    from ..core.paths import existing_runs_root, runs_root
+    from ..core.records import find_records
     from ..harness_ext.probe_record import write_probe_record
     from ..harness_ext.results import read_probe_runs
     from ..tracking.publish import publish_missing
 
-    root = runs_root(output)
+    root = runs_root(output) if paths else existing_runs_root(output)
+    if not paths and not find_records(root):
+        raise ValueshiftError(f"{root} holds no run record; give the folder of your run records with --output")
     for path in paths or []:
         if not (path / "record.json").is_file():
             for run in read_probe_runs(path):
@@ -43,10 +47,10 @@ def ui(
     port: Annotated[int, typer.Option(help="On this machine only.")] = 5000,
 ) -> None:
     """Open the MLflow store of the runs root in a browser."""
-    from ..core.paths import runs_root
+    from ..core.paths import existing_runs_root
     from ..tracking.ui import serve
 
-    serve(runs_root(output), port)
+    serve(existing_runs_root(output), port)
 
 
 @app.command()

@@ -30,6 +30,22 @@ def explained(path: Path) -> Iterator[None]:
         raise ValueshiftError(f"cannot write {path}: {reason}; free the disk or choose another folder") from error
 
 
+def writable(folder: Path) -> Path:
+    """The folder, made where it is new: asked before long work whose result goes there.
+
+    Raises:
+        ValueshiftError: it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".{os.getpid()}.{secrets.token_hex(4)}.tmp"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueshiftError(f"cannot write {folder}: {error.strerror}; choose another folder") from error
+    return folder
+
+
 def _beside(path: Path, suffix: str) -> Path:
     """A path of its own in the same folder, so that a rename stays on one disk."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from .errors import ValueshiftError
+
 PACKAGE = Path(__file__).resolve().parent.parent
 TASKS = PACKAGE / "tasks"
 
@@ -10,6 +12,18 @@ TASKS = PACKAGE / "tasks"
 def runs_root(output: str | Path | None = None) -> Path:
     """Folder of run records: `output`, else `VALUESHIFT_RUNS`, else `./runs`."""
     return Path(output or os.environ.get("VALUESHIFT_RUNS") or "runs")
+
+
+def existing_runs_root(output: str | Path | None = None) -> Path:
+    """The runs root, for a command that only reads it.
+
+    Raises:
+        ValueshiftError: there is no such folder.
+    """
+    root = runs_root(output)
+    if not root.is_dir():
+        raise ValueshiftError(f"{root} is no folder; give the folder of your run records with --output")
+    return root
 
 
 def cache_root() -> Path:

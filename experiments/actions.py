@@ -106,8 +106,8 @@ def attribute(cell: Cell, root: Path, given: Results) -> dict[str, str]:
     if record is None:
         print("No answer shifted.")
         return {}
-    write_page(record, page_folder(record))
-    return {"record": _from(root, record)}
+    page = write_page(record, page_folder(record))
+    return {"record": _from(root, record), "page": _from(root, page.parent)}
 
 
 def report(cell: Cell, root: Path, given: Results) -> dict[str, str]:

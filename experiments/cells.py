@@ -220,13 +220,7 @@ class _Expansion:
     def _attribute(self, wanted: Attribution) -> None:
         for name in wanted.blocks:
             for base, tuned, block, run in self.runs[name]:
-                grouping = "multilingual" if len(run["languages"]) > 1 else "monolingual"
-                if (
-                    run["placebo"]
-                    or grouping not in wanted.training
-                    or (wanted.sources is not None and run["source"] not in wanted.sources)
-                    or (wanted.seeds is not None and run["seed"] not in wanted.seeds)
-                ):
+                if not wanted.takes(run["source"], run):
                     continue
                 how = {"method": wanted.method, "k": wanted.k, "languages": sorted(wanted.languages or ())}
                 before, after = self._probe(base), self._probe(tuned)

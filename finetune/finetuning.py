@@ -220,7 +220,7 @@ def _inputs(
         **trained,
         "model": pretrained_digest(model),
         "corpus": {"name": str(rows["example"].iloc[0]).partition(":")[0], "digest": _corpus_digest(rows)},
-        "languages": list(languages),
+        "languages": sorted(languages),  # the same rows in any order
         "size": len(rows),
         "placebo": placebo,
         "lora": LORA if how.lora else None,

@@ -56,6 +56,20 @@ class MaskedModels:
 _AUTO = {"encoder-decoder": AutoModelForSeq2SeqLM, "causal": AutoModelForCausalLM, "masked": MaskedModels}
 
 
+def device_named(device: str | None) -> str:
+    """The device asked for, else a GPU where there is one.
+
+    Raises:
+        ValueshiftError: a GPU is asked for, and torch sees none.
+    """
+    gpu = torch.cuda.is_available()
+    if device and device.startswith("cuda") and not gpu:
+        raise ValueshiftError(
+            f"torch {torch.__version__} sees no GPU for device '{device}'; leave it out to use the CPU"
+        )
+    return device or ("cuda" if gpu else "cpu")
+
+
 @contextmanager
 def _explained(name: str, what: str) -> Iterator[None]:
     """Turn what transformers raises about a missing or unreadable checkpoint into one sentence."""

@@ -20,7 +20,7 @@ from .encoder_decoder import EncoderDecoderScorer, refuse_float16
 from .families import family, pretrained_digest
 from .formats import Format
 from .masked import MaskedScorer
-from .models import load_config, load_model, load_tokenizer
+from .models import device_named, load_config, load_model, load_tokenizer
 from .neutral import neutral_probe, neutral_stem
 from .results import ProbeRun, probe_inputs, read_probe_runs, score_row, single_run
 from .scoring import Scorer, score_probes
@@ -53,7 +53,7 @@ def ask(model: str, asked: ProbeSet, languages: Sequence[str], root: Path, how: 
     Raises:
         ValueshiftError: the model cannot be loaded or asked, or the scores cannot be written.
     """
-    device = how.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_named(how.device)
     dtype = how.dtype or ("bfloat16" if device.startswith("cuda") else "float32")
     if dtype not in DTYPES:
         raise ValueshiftError(f"unknown dtype '{dtype}'; choose one of {', '.join(DTYPES)}")

@@ -3,13 +3,14 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ..core.errors import ValueshiftError
+from ..core.languages import parse_languages
 from ..core.probes import Probe, probes_digest
 from ..core.records import read_record, read_table
 from ..core.scores import answer, p_first, scores_frame
@@ -154,6 +155,23 @@ def read_probe_runs(path: Path) -> list[ProbeRun]:
             f"what `lm_eval --output_path {path} --log_samples` writes"
         )
     return [run for file in results for run in _saved_runs(file)]
+
+
+def in_languages(run: ProbeRun, languages: str | None) -> ProbeRun:
+    """The part of a run that was asked in these languages, comma-separated; all of it where None.
+
+    Raises:
+        ValueshiftError: the run was not asked in one of them.
+    """
+    if languages is None:
+        return run
+    chosen = parse_languages(languages, tuple(run.inputs["probes"]))
+    by_language = ("probes", "neutral")
+    inputs = {
+        name: {code: value[code] for code in chosen} if name in by_language else value
+        for name, value in run.inputs.items()
+    }
+    return replace(run, inputs=inputs, scores=run.scores[run.scores["language"].isin(chosen)].reset_index(drop=True))
 
 
 def single_run(runs: list[ProbeRun], path: Path, probe_set_name: str | None = None) -> ProbeRun:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from valueshift.core.probes import probe_set
 from valueshift.core.records import find_records, read_record, read_table
 
 TinyMT5 = Callable[..., Path]
@@ -72,11 +73,21 @@ def test_compare_prints_shares_with_intervals_and_the_largest_flips(probed: Path
     (record,) = find_records(probed / "runs", "comparison")
     kept = read_table(record, "kept").set_index("language")
     one, two = (read_table(folder, "scores").set_index(["language", "question"])["answer"] for folder in (base, tuned))
-    paper = set(read_table(record, "flipped")["question"]) | set(one.loc["de"].index)
+    paper = [name for name, item in probe_set("wvs").items.items() if item.paper]
     same = (one == two).loc["de"]
-    assert len(paper) == 273 and kept.loc["de", "n"] == 238
+    assert len(same) == 273 and kept.loc["de", "n"] == len(paper) == 238
     assert 0 <= kept.loc["de", "low"] <= kept.loc["de", "unchanged"] <= kept.loc["de", "high"] <= 1
-    assert len(read_table(record, "flipped").query("language == 'de'")) == (~same).sum()
+    assert len(read_table(record, "flipped").query("language == 'de'")) == (~same[paper]).sum()
+    assert kept.loc["de", "unchanged"] == pytest.approx(same[paper].mean())
+
+
+def test_compare_takes_the_languages_that_are_asked_for(probed: Path) -> None:
+    base, tuned = find_records(probed / "runs", "probe")
+    valueshift("compare", base, tuned, "--languages", "fa", "--output", "one", cwd=probed)
+    (record,) = find_records(probed / "one", "comparison")
+    assert set(read_table(record, "kept")["language"]) == {"fa"}
+    refused = valueshift("compare", base, tuned, "--languages", "tr", cwd=probed, status=2)
+    assert "unknown language 'tr'; available here are de, fa" in refused.stderr
 
 
 def test_compare_asks_checkpoints_that_were_not_asked_yet(probed: Path, tiny_mt5: TinyMT5) -> None:
@@ -133,6 +144,10 @@ def test_probes_check_shows_token_balance(tiny_mt5: TinyMT5, tmp_path: Path) -> 
         (("probe", "MODEL", "--dtype", "float16"), "float16"),
         (("probe", "MODEL", "--reading", "best"), "unknown reading 'best'"),
         (("probe", "MODEL", "--languages", "de", "--limit", "3", "--country", "de=Germany"), "write LANGUAGE=ISO3"),
+        (("probe", "MODEL", "--output", "FILE"), "cannot write"),
+        (("ui", "--output", "nowhere"), "nowhere is no folder"),
+        (("publish", "--output", "EMPTY"), "holds no run record"),
+        (("report", "FILE"), "is no run record"),
         (("compare", "EMPTY", "EMPTY"), "is neither a run record nor an lm-eval results folder"),
         (("publish", "EMPTY"), "is neither a run record nor an lm-eval results folder"),
         (("probes", "import"), "give either the PATH"),

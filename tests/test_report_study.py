@@ -119,7 +119,7 @@ class TestCollect:
         assert names == {"1": "mt5-small", "2": "a/base", "3": "b/base (3)", "4": "b/base (4)"}
 
     def test_refusals(self, tmp_path: Path) -> None:
-        with pytest.raises(ValueshiftError, match="no record.json"):
+        with pytest.raises(ValueshiftError, match="is no run record and holds none"):
             collect([tmp_path])
         tuned(tmp_path, "base", "made")
         with pytest.raises(ValueshiftError, match="holds no probe record; run `valueshift probe MODEL` first"):

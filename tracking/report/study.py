@@ -90,8 +90,10 @@ def _records(folders: Sequence[Path]) -> list[Found]:
     """The records, each once, oldest first."""
     paths: list[Path] = []
     for folder in folders:
-        inside = [] if (folder / "record.json").is_file() else find_records(folder)
-        paths += inside or [folder]
+        inside = [folder] if (folder / "record.json").is_file() else find_records(folder)
+        if not inside:
+            raise ValueshiftError(f"{folder} is no run record and holds none; give run records, or their folder")
+        paths += inside
     found = {record.name: Found(path, record) for path in paths for record in [read_record(path)]}
     return sorted(found.values(), key=lambda one: one.record.created)
 
