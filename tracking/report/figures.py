@@ -259,12 +259,12 @@ def _cross_test_overlap(table: pd.DataFrame) -> Iterator[Figure]:
 
 
 def _placebo(table: pd.DataFrame) -> Iterator[Figure]:
-    """The runs' shares, and the cloud of the placebo runs as mean ± two standard deviations."""
-    cloud = table.drop_duplicates(["language", *GROUP]).assign(
+    """The runs' shares, and the placebo runs of each fine-tuning language as mean ± two standard deviations."""
+    cloud = table.drop_duplicates(["language", *GROUP, "tuning"]).assign(
         unchanged=lambda rows: rows["placebo_mean"],
         low=lambda rows: rows["placebo_mean"] - 2 * rows["placebo_deviation"].fillna(0),
         high=lambda rows: rows["placebo_mean"] + 2 * rows["placebo_deviation"].fillna(0),
-        tuning="placebo runs, mean ± 2 sd",
+        tuning="placebo runs, mean (bar: ± 2 sd)",
         seed=np.nan,
     )
     both = pd.concat([table, cloud], ignore_index=True)

@@ -34,7 +34,8 @@ def placebo(study: Study, stayed: Exhibit) -> Exhibit:
         "ours",
         "Share of unchanged answers, and its place among those of placebo runs (the same training, tokens permuted "
         "across all sentences). rank is 1 where no placebo is farther from the mean of all; rank_p = rank / (placebos "
-        f"+ 1) is exact. z and p are given from {ENOUGH} placebo runs on, p adjusted over the table. Intervals are of "
+        "+ 1) is exact; it says nothing where there is one placebo, since both are then as far from their mean. "
+        f"z and p are given from {ENOUGH} placebo runs on, p adjusted over the table. Intervals are of "
         "95%, over batteries of questions.",
         _MISSING,
         [
