@@ -141,7 +141,9 @@ def _consistency(x: Floats, y: Floats, averaging: str) -> dict[str, object]:
     """Correlation of (languages, fine-tuning languages) shares, averaged before or after."""
     n = len(x)
     row: dict[str, object] = {"pearson": np.nan, "low": np.nan, "high": np.nan, "n": n}
-    if n < FEWEST_LANGUAGES or not x.shape[1]:
+    if not x.shape[1]:
+        return row | {"reason": "no common fine-tuning language"}
+    if n < FEWEST_LANGUAGES:
         return row | {"reason": f"fewer than {FEWEST_LANGUAGES} common test languages"}
     if averaging == "before":
         x, y = x.mean(axis=1, keepdims=True), y.mean(axis=1, keepdims=True)

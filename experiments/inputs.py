@@ -46,7 +46,7 @@ def missing(plan: Plan) -> list[str]:
 
     imported = [given for given in plan.sources.values() if isinstance(given, str) and not given.endswith(".parquet")]
     return [
-        f"corpus {name} is not on this machine; import it: valueshift corpus import KIND PATH"
+        f"corpus {name} is not on this machine; import it: valueshift corpus import {_kind(name)} PATH"
         for name in imported
         if not corpus_path(name).is_file()
     ] + [
@@ -54,6 +54,14 @@ def missing(plan: Plan) -> list[str]:
         for name in _hub_names(plan).values()
         if not isinstance(try_to_load_from_cache(name, "config.json"), str)
     ]
+
+
+def _kind(corpus: str) -> str:
+    """The kind that a corpus is imported as, where its name says so."""
+    from ..finetune.corpora.importing import KINDS
+
+    kind = corpus.partition("_")[0]  # of news_reuters
+    return kind if kind in KINDS else "KIND"
 
 
 def _hub_names(plan: Plan) -> dict[str, str]:

@@ -138,6 +138,8 @@ def test_category_consistency_says_what_it_lacks() -> None:
     table = shares()
     few = category_consistency(table[table["language"].isin(["de", "fa", "ko"])], "pbc", "tanzil")
     assert (few["reason"] == "fewer than 4 common test languages").all() and few["pearson"].isna().all()
+    apart = table[(table["source"] == "pbc") == (table["tuning_language"] == "fa")]
+    assert (category_consistency(apart, "pbc", "tanzil")["reason"] == "no common fine-tuning language").all()
     with pytest.raises(ValueshiftError, match="source 'news' is not among pbc, tanzil"):
         category_consistency(table, "pbc", "news")
     with pytest.raises(ValueshiftError, match="average over seeds first"):
