@@ -22,7 +22,7 @@ from valueshift.experiments.work import Outcome, run_cell
 
 sys.path.insert(0, str(Path(__file__).parent))  # workers import the stand-ins by name, and are handed the path
 import grid_actions
-from grid_processes import alive, wait_for, workers_of
+from grid_processes import alive, at_work, wait_for, workers_of
 
 PLAN = """\
 toy: {languages: [fa, ko]}
@@ -281,8 +281,8 @@ def test_ctrl_c_leaves_whole_cells_and_ends_the_workers(
     root = tmp_path / "runs"
     root.mkdir()
     for number in (signal.SIGINT, signal.SIGTERM):
-        process = driver(root, seconds=1.0)
-        wait_for(lambda: len(list((root / "running").glob("*.json"))) == 2)
+        process = driver(root, seconds=4.0)  # more than it takes a second worker to start
+        wait_for(lambda: len({*at_work(root)} & {*workers_of(process.pid)}) == 2)  # noqa: B023
         workers = workers_of(process.pid)
         process.send_signal(number)
         process.communicate(timeout=30)
