@@ -208,6 +208,7 @@ def _attributions(
         if arm is None:
             notes.append(f"{one.record.name} is left out: the model that it explains is not among the runs.")
             continue
+        notes += [f"{one.record.name}: {note}" for note in one.record.notes if note.startswith("UNSTABLE")]
         examples = read_table(where[arm.finetune], "examples")
         training = examples.loc[examples["split"] == "train", ["example", "language"]]
         queries, influence = (read_table(one.folder, name) for name in ("queries", "influence"))
