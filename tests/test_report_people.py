@@ -25,6 +25,8 @@ class TestPeople:
         for column in ("spearman", "low", "high", "p", "turned_low", "within", "jensen_shannon", "wasserstein", "n"):
             np.testing.assert_array_equal(both[column], both[f"{column}_expected"])
         assert rows.groupby("language")["best"].sum().to_numpy() == pytest.approx(1)
+        assert "The questions are of 8 batteries, so that p is 0.004 or more" in made["alignment"].caption
+        assert rows["p"].min() >= 0.5**8
         before = made["alignment"].table
         assert set(before[before["stage"] == "pretrained"]["model"]) == {"small", "large"}
 

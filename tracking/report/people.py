@@ -6,6 +6,8 @@ from ...analysis.alignment import alignment as alignment_of
 from ...analysis.alignment import alignment_change as change_of
 from ...analysis.alignment import best_aligned
 from ...analysis.alignment import influence as influence_of
+from ...analysis.bootstrap import batteries
+from ...analysis.profiles import selected
 from ...analysis.wordings import noise_ceiling
 from ...core.languages import LANGUAGES
 from .arms import Arm, Model, Study
@@ -15,6 +17,8 @@ from .rows import ARM, GROUP, INTERVAL, Rows, chosen, groups, staged
 
 _CHANGE = ["base", "tuned", "change", "low", "high", "p", "adjusted", "n", "dropped", "reason"]
 
+FEW_BATTERIES = 12
+"""From as many on the smallest p, 1/2^batteries, leaves room for the cells of a table."""
 SHOWN = ("DEU", "PAK", "SRB", "VNM")
 """The countries of the paper's Table 3, beside those of the languages that were asked."""
 
@@ -58,12 +62,16 @@ def _aligned(profile: pd.DataFrame, truth: pd.DataFrame, study: Study) -> pd.Dat
 def _survey(study: Study) -> str:
     if study.truth is None:
         return ""
-    packaged = (
-        " Over the packaged questions it is not comparable with the paper's."
-        if study.truth.source == "packaged"
-        else ""
-    )
-    return f"Survey: {study.truth.provenance}.{packaged}"
+    stated = f"Survey: {study.truth.provenance}."
+    if study.truth.source == "packaged":
+        stated += " Over the packaged questions it is not comparable with the paper's."
+    asked = [question for question in selected(study.items, study.selection) if question in study.truth.profile.index]
+    if 0 < (count := len(set(batteries(asked, study.items)))) < FEW_BATTERIES:
+        stated += (
+            f" The questions are of {count} batteries, so that p is {0.5**count:.1g} or more, and over many cells no adjusted p "
+            "can be small."
+        )
+    return stated
 
 
 def alignment_change(study: Study) -> Exhibit:
