@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..analysis.profiles import default_selection, profile
+from ..analysis.readings import read
 from ..analysis.shifts import common, flipped, unchanged
 from ..analysis.wordings import noise_ceiling
 from ..core.digests import digest
@@ -26,13 +27,15 @@ def compare(base: ProbeRun, tuned: ProbeRun, root: Path) -> tuple[Path, dict[str
     """Write the comparison record of two probe runs; return its folder and tables.
 
     Tables: `kept` (same answers by language), `kept_cat` (by category), `flipped` (the shifts), for two wordings `ceiling`,
-    and those of `movement.movement`. What could not be compared is among the record's notes.
+    and those of `movement.movement`. Answers are read as the runs' records are, as `sum` where the two differ. What could not be
+    compared is among the record's notes.
 
     Raises:
         ValueshiftError: the runs share no language, asked different items, or differ in both model and wording.
     """
     items, selection = _items(base), default_selection(_items(base))
-    before, after = _joinable(base, tuned)
+    reading, mixed = _reading(base, tuned)
+    before, after = (read(scores, reading, items) for scores in _joinable(base, tuned))
     truth = _truth(base)
     tables = {
         "kept": unchanged(before, after, items, by="language", selection=selection),
@@ -42,7 +45,7 @@ def compare(base: ProbeRun, tuned: ProbeRun, root: Path) -> tuple[Path, dict[str
     if base.inputs["probe_set"] != tuned.inputs["probe_set"]:
         tables["ceiling"] = noise_ceiling(profile(before), profile(after), items, selection)
     moved, not_made = movement(before, after, items, selection, truth)
-    notes = [*_left_out(before, after), *not_made]
+    notes = [*mixed, *_left_out(before, after), *not_made]
     if truth is None:
         notes.append(f"There is no survey truth for {base.inputs['probe_set']}: changes in alignment are not computed.")
     elif "alignment_change" in moved:
@@ -63,6 +66,7 @@ def compare(base: ProbeRun, tuned: ProbeRun, root: Path) -> tuple[Path, dict[str
             "selection": selection,
             "runs": {"base": digest(base.inputs), "tuned": digest(tuned.inputs)},
             "survey": survey["digest"] if survey else None,
+            **({} if reading == "sum" else {"reading": reading}),
         },
         tables | moved,
         settings={"base": base.name, "tuned": [tuned.name], "survey": survey},
@@ -94,6 +98,14 @@ def _joinable(base: ProbeRun, tuned: ProbeRun) -> tuple[pd.DataFrame, pd.DataFra
         )
     (registry,) = registries
     return base.scores.assign(probe_set=registry), tuned.scores.assign(probe_set=registry)
+
+
+def _reading(base: ProbeRun, tuned: ProbeRun) -> tuple[str, list[str]]:
+    """The reading of both runs, the paper's where they differ, and what is to be said of that."""
+    first, second = (str(run.settings.get("reading", "sum")) for run in (base, tuned))
+    if first == second:
+        return first, [] if first == "sum" else [f"Answers and p_first are read as `{first}`."]
+    return "sum", [f"The runs are read as {first} and {second}; here both are read as sum."]
 
 
 def _left_out(before: pd.DataFrame, after: pd.DataFrame) -> list[str]:

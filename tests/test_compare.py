@@ -1,5 +1,6 @@
 """`valueshift compare` on simulated answers: its tables against scipy, scikit-learn and counts by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -283,3 +284,16 @@ def test_two_wordings_of_one_model_are_joined_by_question(tmp_path: Path) -> Non
     assert read_record(folder).inputs["runs"]["tuned"] == digest(second.inputs)
     reliability = stats.spearmanr(p(BASE)["de"], profile(second.scores)["de"]).statistic
     assert tables["ceiling"].set_index("language").loc["de", "reliability"] == pytest.approx(reliability)
+
+
+def test_answers_are_read_as_both_records_are(tmp_path: Path) -> None:
+    runs = [
+        replace(one, scores=one.scores.assign(tokens_first=10, tokens_second=11), settings={"reading": "token_mean"})
+        for one in (run("base", BASE), run("tuned", TUNED))
+    ]
+    _, tables = compare(*runs, tmp_path)
+    before, after = (one.scores["logprob_first"] / 10 - one.scores["logprob_second"] / 11 > 0 for one in runs)
+    assert len(tables["flipped"]) == (before != after).sum() > 0
+    mixed, tables = compare(runs[0], replace(runs[1], settings={}), tmp_path)
+    assert len(tables["flipped"]) == ((BASE > 0) != (TUNED > 0)).to_numpy().sum()
+    assert "The runs are read as token_mean and sum; here both are read as sum." in read_record(mixed).notes
