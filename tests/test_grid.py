@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,8 @@ def driver(plan: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            # tests that run in the background of a script inherit that Ctrl-C is ignored
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
         started.append(process)
         return process
