@@ -42,7 +42,7 @@ def probe(
     from ..harness_ext.probe_record import write_probe_record
     from ..harness_ext.probing import Asking, ask, parse_batch_size
 
-    root, countries = writable(runs_root(output)), parse_countries(country or [])
+    root, countries = runs_root(output), parse_countries(country or [])
     needed = reading_named(reading).needs
     how = Asking(
         parse_batch_size(batch_size),
@@ -56,6 +56,7 @@ def probe(
     other = "wvs" if probe_set == "wvs_arora" else "wvs_arora"
     names = (probe_set, other) if paraphrase else (probe_set,)
     chosen = [(asked, parse_languages(languages, asked.languages)) for asked in map(find_probe_set, names)]
+    writable(root)
     records = []
     for asked, codes in chosen:
         run = ask(model, asked, codes, root, how)

@@ -30,8 +30,8 @@ def explained(path: Path) -> Iterator[None]:
         raise ValueshiftError(f"cannot write {path}: {reason}; free the disk or choose another folder") from error
 
 
-def writable(folder: Path) -> Path:
-    """The folder, made where it is new: asked before long work whose result goes there.
+def writable(folder: Path) -> None:
+    """Make a folder where it is new, before long work whose result goes there.
 
     Raises:
         ValueshiftError: it cannot be made or written to.
@@ -43,7 +43,6 @@ def writable(folder: Path) -> Path:
         probe.unlink()
     except OSError as error:
         raise ValueshiftError(f"cannot write {folder}: {error.strerror}; choose another folder") from error
-    return folder
 
 
 def _beside(path: Path, suffix: str) -> Path:

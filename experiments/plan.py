@@ -3,6 +3,7 @@
 A plan is no cross product: each block of `finetune` is one, and blocks may overlap; what two blocks share is done once.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
@@ -338,7 +339,7 @@ def _absolute(given: str | FromToy, file: Path, *, folder: bool) -> str | FromTo
 
 
 def _place(given: str, folder: Path) -> Path:
-    return folder / Path(given).expanduser()
+    return folder / os.path.expanduser(given)  # noqa: PTH111 pathlib raises for a ~user that there is not
 
 
 def _explained(document: Document, error: ValidationError) -> ValueshiftError:

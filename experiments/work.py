@@ -116,7 +116,7 @@ def publish_result(root: Path, digest: str, result: Result) -> None:
         write_result(root, digest, result.model_copy(update={"published": True}))
     except ValueshiftError:
         raise
-    except Exception as error:
+    except Exception as error:  # a store's client may raise anything; the record is there, and can be sent again
         traceback.print_exc()
         raise ValueshiftError(
             f"MLflow: {type(error).__name__}: {error}; the record is kept, and `valueshift publish` sends it"

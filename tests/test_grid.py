@@ -120,13 +120,19 @@ def test_a_grid_is_done_once_and_kept(plan: Path, tmp_path: Path) -> None:
     assert "report every table and figure" in logged and "working on every table" in logged
 
 
-def test_a_checkpoint_that_is_deleted_is_made_again_only_where_it_is_needed(
-    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def checkpointed(plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Cell], Path]:
+    """A grid that is done, with checkpoints, and its runs root."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
-    root = tmp_path / "runs"
     cells = grid_actions.simulated(plan, "makes_checkpoints")
-    run(cells, root)
+    run(cells, tmp_path / "runs")
+    return cells, tmp_path / "runs"
+
+
+def test_a_checkpoint_that_is_deleted_is_made_again_only_where_it_is_needed(
+    checkpointed: tuple[list[Cell], Path],
+) -> None:
+    cells, root = checkpointed
     tuned = next(cell for cell in cells if cell.stage == "finetune")
     result = read_result(root, tuned.digest)
     assert result
@@ -140,12 +146,9 @@ def test_a_checkpoint_that_is_deleted_is_made_again_only_where_it_is_needed(
 
 
 def test_a_report_that_is_made_again_needs_no_checkpoints(
-    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpointed: tuple[list[Cell], Path],
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
-    root = tmp_path / "runs"
-    cells = grid_actions.simulated(plan, "makes_checkpoints")
-    run(cells, root)
+    cells, root = checkpointed
     for path in (root / "checkpoints").iterdir():
         path.unlink()
     result_path(root, cells[-1].digest).unlink()

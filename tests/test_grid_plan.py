@@ -155,6 +155,8 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "home" / "m").mkdir(parents=True)
     plan = Plan.read(written(tmp_path, SOUND.replace("  toy: {toy: base}", "  toy: ~/m")))
     assert plan.models == {"toy": str(tmp_path / "home" / "m")}
+    with pytest.raises(ValueshiftError, match="line 3, models.toy: .*~nobody-here/m does not exist"):
+        Plan.read(written(tmp_path, SOUND.replace("  toy: {toy: base}", "  toy: ~nobody-here/m")))
 
 
 def test_a_block_comes_to_its_runs_each_probed_and_compared_once(tmp_path: Path) -> None:

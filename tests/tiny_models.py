@@ -8,23 +8,10 @@ from typing import Any
 
 def train_sentencepiece(sentences: list[str], folder: Path, sentinels: int) -> None:
     """A T5 tokenizer trained on the sentences, with the last `sentinels` pieces being sentinels as in mT5."""
-    import sentencepiece
     from sentencepiece import sentencepiece_model_pb2
 
     path = folder / "spiece.model"
-    with path.open("wb") as stream:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(sentences),
-            model_writer=stream,
-            vocab_size=2000,
-            character_coverage=1.0,
-            pad_id=0,
-            eos_id=1,
-            unk_id=2,
-            bos_id=-1,
-            num_threads=1,
-            minloglevel=2,
-        )
+    _train_pieces(path, sentences, pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
     proto = sentencepiece_model_pb2.ModelProto()
     proto.ParseFromString(path.read_bytes())
     for number in reversed(range(sentinels)):
@@ -100,20 +87,24 @@ def _bert_tokenizer(sentences: list[str], folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
 
 
+def _train_pieces(file: Path, sentences: list[str], **specials: Any) -> None:
+    import sentencepiece
+
+    with file.open("wb") as stream:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(sentences),
+            model_writer=stream,
+            vocab_size=2000,
+            character_coverage=1.0,
+            num_threads=1,
+            minloglevel=2,
+            **specials,
+        )
+
+
 def _sentencepiece(file: str, settings: dict[str, Any], **specials: Any) -> Callable[[list[str], Path], None]:
     def train(sentences: list[str], folder: Path) -> None:
-        import sentencepiece
-
-        with (folder / file).open("wb") as stream:
-            sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(sentences),
-                model_writer=stream,
-                vocab_size=2000,
-                character_coverage=1.0,
-                num_threads=1,
-                minloglevel=2,
-                **specials,
-            )
+        _train_pieces(folder / file, sentences, **specials)
         (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
 
     return train
