@@ -18,6 +18,7 @@ from ..analysis.profiles import default_selection
 from ..analysis.shifts import flipped
 from ..core.digests import digest
 from ..core.errors import ValueshiftError
+from ..core.files import from_root
 from ..core.languages import parse_languages
 from ..core.probes import Probe, probe_set, probes_digest
 from ..core.records import RunRecord, find_records, read_record, record_folder, write_record
@@ -127,7 +128,7 @@ def attribute(base: str, tuned: str, root: Path, how: Attributing | None = None)
             "tuned": tuned_record,
             "finetune": members[0].record.name,
             "also": [member.record.name for member in members[1:]],
-            "output": str(page_folder(record_folder(root, "attribution", inputs))),
+            "output": from_root(root, page_folder(record_folder(root, "attribution", inputs))),
             "sentences": len(rows),
             "device": device_named(how.device),
             "batch_size": how.method.batch_size,

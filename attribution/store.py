@@ -20,7 +20,8 @@ from tqdm import tqdm
 from ..core.digests import file_sha256
 from ..core.errors import ValueshiftError
 from ..core.files import explained, whole_file
-from ..core.records import locked
+from ..core.limits import WORK_SECONDS
+from ..core.locks import locked
 from .features import FeatureBackend, Floats
 from .measurement import Item
 
@@ -107,7 +108,7 @@ def on_disk(
     """
     if len({item.name for item in items}) < len(items):
         raise ValueshiftError("two items to be stored have the same id; ids of sentences and of probes must be unique")
-    with explained(folder), locked(folder):
+    with explained(folder), locked(folder, WORK_SECONDS):
         stated = _manifest(
             folder, {**manifest, "stored": stored, "batch_size": batch_size, "dimension": backend.dimension}
         )

@@ -18,9 +18,9 @@ _WEIGHT_SUFFIXES = (".bin", ".pt", ".pth")
 
 
 def digest(inputs: Any) -> str:
-    """First 16 hex digits of SHA-256 over the sorted-key JSON of `inputs`."""
+    """First 16 hex digits of SHA-256 over the sorted-key JSON of `inputs`, in UTF-8; what that cannot say is `?`."""
     text = json.dumps(inputs, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
 
 
 def file_sha256(path: Path) -> str:

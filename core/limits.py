@@ -12,3 +12,18 @@ JSON_DEPTH = 100
 """Lists and objects within each other."""
 INTEGER = 2**63 - 1
 """Largest magnitude of an integer in JSON: what a table's column holds."""
+RECORD_BYTES = 8 << 20
+"""Of one `record.json`."""
+RECORD_TEXT = 4096
+"""Characters of one text among a record's inputs and settings: the longest path of common systems."""
+TABLE_BYTES = 1 << 30
+"""Of one Parquet table, as a file and unpacked."""
+TABLE_ROWS = 20_000_000
+"""Of one Parquet table."""
+
+LOCK_NOTICE_SECONDS = 5
+"""After which a command that waits for another says so."""
+LOCK_SECONDS = 600
+"""How long a command waits for another that works for seconds, such as sending a record to MLflow."""
+WORK_SECONDS = 7 * 86_400
+"""How long it waits for another that does the same long work, such as training, whose result it will then use."""

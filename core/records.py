@@ -1,27 +1,45 @@
-"""Run records: one folder `<kind>-<digest>/` with `record.json` and Parquet tables, written whole or not at all."""
+"""Run records: one folder `<kind>-<digest>/` with `record.json` and Parquet tables, written whole or not at all.
+
+Runs folders are shared: a record may be damaged, of another version, or made to lead its reader astray. So it is read here
+alone, `read_record` says of each what is wrong with it, and `whole_records` leaves out those that cannot be read.
+"""
 
 import json
+import math
 import platform
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from .digests import digest
 from .errors import ValueshiftError
-from .files import whole_folder
+from .fields import fault, field_error
+from .files import inside, whole_folder
+from .limits import RECORD_BYTES, TABLE_BYTES
+from .outside import read_json, regular_file
+from .tables import SCORES, Needed, read_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 1
 Kind = Literal["probe", "finetune", "attribution", "comparison", "report"]
-KINDS: tuple[str, ...] = get_args(Kind)
+KINDS: tuple[Kind, ...] = get_args(Kind)
 _LIBRARIES = ("valueshift", "torch", "transformers", "lm_eval", "tokenizers", "peft")
+_FOLDER = re.compile(rf"({'|'.join(KINDS)})-[0-9a-f]{{16}}")
+_REMEDY = "run the command that made it again, or remove it"
+
+
+def _of_our_time(created: datetime) -> datetime:
+    """In UTC: years at the end of the calendar cannot be converted, and MLflow counts from 1970."""
+    if not 1970 < created.year < 9999:
+        raise ValueError("a time between 1971 and 9998 is needed")
+    return created.astimezone(UTC)
 
 
 class RunRecord(BaseModel):
@@ -29,19 +47,19 @@ class RunRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: int = SCHEMA
+    schema_version: Annotated[int, Field(strict=True, ge=1)] = SCHEMA
     kind: Kind
-    digest: str
+    digest: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
     """Digest of `inputs`: the same work has the same digest."""
     inputs: dict[str, Any]
     """What determines the result."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """What was used besides: engine, batch size, device, paths as given."""
     versions: dict[str, str]
-    created: datetime
+    created: Annotated[AwareDatetime, AfterValidator(_of_our_time)]
     metrics: dict[str, FiniteFloat] = Field(default_factory=dict)
     """Figures that summarise the run, by their MLflow names."""
-    tables: tuple[str, ...] = ()
+    tables: tuple[Annotated[str, Field(pattern=r"^\w[\w-]{0,99}$")], ...] = ()
     notes: tuple[str, ...] = ()
     """Sentences that a reader of the numbers must know."""
     status: Literal["complete"] = "complete"
@@ -80,9 +98,14 @@ def write_record(
 ) -> Path:
     """Write a whole record and return its folder; an older record of the same inputs is replaced, unless it says the same.
 
+    Metrics that are no finite number are left out, which the notes say.
+
     Raises:
         ValueshiftError: the disk is full or the folder cannot be written; nothing is left behind.
     """
+    figures = metrics or {}
+    finite = {name: value for name, value in figures.items() if math.isfinite(value)}
+    lost = [f"{name} is {figures[name]}, and left out." for name in figures if name not in finite]
     record = RunRecord(
         kind=kind,
         digest=digest(inputs),
@@ -90,9 +113,9 @@ def write_record(
         settings=dict(settings or {}),
         versions=library_versions(),
         created=datetime.now(UTC),
-        metrics=dict(metrics or {}),
+        metrics=finite,
         tables=tuple(tables),
-        notes=notes,
+        notes=(*notes, *lost),
     )
     folder = root / record.name
     if _says_the_same(folder, record, tables):
@@ -100,7 +123,8 @@ def write_record(
     with whole_folder(folder) as temporary:
         for name, table in tables.items():
             table.to_parquet(temporary / f"{name}.parquet", index=False)
-        (temporary / "record.json").write_text(record.model_dump_json(indent=2), encoding="utf-8")
+        text = json.dumps(record.model_dump(mode="json"), ensure_ascii=False, indent=2)
+        (temporary / "record.json").write_bytes(text.encode(errors="replace"))  # paths need not be UTF-8
     return folder
 
 
@@ -112,68 +136,130 @@ def _says_the_same(folder: Path, record: RunRecord, tables: "Mapping[str, pd.Dat
         there = read_record(folder)
     except ValueshiftError:  # damaged, and so replaced
         return False
-    if there.model_dump_json(exclude={"created"}) != record.model_dump_json(exclude={"created"}):
+    if there.model_dump(mode="json", exclude={"created"}) != record.model_dump(mode="json", exclude={"created"}):
         return False
     return all(
         (folder / f"{name}.parquet").read_bytes() == table.to_parquet(index=False) for name, table in tables.items()
     )
 
 
-def read_record(folder: Path) -> RunRecord:
+def read_record(folder: Path, kind: Kind | None = None) -> RunRecord:
     """The record of a folder.
 
+    Args:
+        folder: of the record, under any name but another record's.
+        kind: what it must be; all that readers of that kind rely on must then be there, and not only be of its type.
+
     Raises:
-        ValueshiftError: there is none, it is unfinished, damaged, or written by a newer version.
+        ValueshiftError: there is none, it is of another kind, unfinished, damaged, changed, or written by a newer version. The
+            sentence names the file, the field and the remedy.
     """
     path = folder / "record.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueshiftError(f"{folder} is no run record: it has no record.json") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueshiftError(f"{path} is damaged ({error}); run the command that made it again") from error
-    if isinstance(content, dict) and (found := content.get("schema_version")) is not None and found > SCHEMA:
+    if not path.exists():
+        raise ValueshiftError(f"{folder} is no run record: it has no record.json")
+    content = read_json(inside(folder, path.absolute()), _REMEDY, RECORD_BYTES)
+    if not isinstance(content, dict):
+        raise ValueshiftError(f"{path} is no run record, but a JSON {type(content).__name__}; {_REMEDY}")
+    if isinstance(found := content.get("schema_version"), int) and found > SCHEMA:
         raise ValueshiftError(f"{path} has schema {found}, this version reads up to {SCHEMA}; upgrade valueshift")
     try:
         record = RunRecord.model_validate(content)
+        same = record.digest == digest(record.inputs)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ValueshiftError(f"{path}, {field}: {first['msg']}; run the command that made it again") from error
-    if missing := [name for name in record.tables if not (folder / f"{name}.parquet").is_file()]:
-        raise ValueshiftError(f"{folder} lacks {missing[0]}.parquet; run the command that made it again")
+        raise ValueshiftError(f"{path}, {field_error(error)}; {_REMEDY}") from error
+    except ValueError as error:
+        raise ValueshiftError(f"{path}, inputs: {error}; {_REMEDY}") from error
+    if not same:
+        raise ValueshiftError(f"{path}, digest: it is not that of the inputs, one of which was changed; {_REMEDY}")
+    if kind not in (None, record.kind):
+        raise ValueshiftError(f"{path}, kind: it is a {record.kind} record; give a {kind} record")
+    name = folder.absolute().name
+    if _FOLDER.fullmatch(name) and name != record.name:
+        raise ValueshiftError(f"{path}, kind or digest: it is the record {record.name}; give the folder that name")
+    if wrong := fault(record.kind, record.inputs, record.settings, whole=kind is not None):
+        raise ValueshiftError(f"{path}, {wrong}; {_REMEDY}")
+    for table in record.tables:
+        _table_file(folder, table)
     return record
 
 
-def read_table(folder: Path, name: str) -> "pd.DataFrame":
+def _table_file(folder: Path, name: str) -> Path:
+    """The file of a table, which is a regular one of this folder."""
+    if not (path := folder / f"{name}.parquet").exists():
+        raise ValueshiftError(f"{folder} lacks {name}.parquet; {_REMEDY}")
+    regular_file(inside(folder, path.absolute()), _REMEDY, TABLE_BYTES)
+    return path
+
+
+def read_table(folder: Path, name: str, needed: Needed | None = None) -> "pd.DataFrame":
     """One table of a record.
 
-    Raises:
-        ValueshiftError: the table is missing or damaged.
-    """
-    import pandas as pd
+    Args:
+        folder: of the record.
+        name: of the table.
+        needed: what its reader relies on, such as `core.tables.EXAMPLES`.
 
-    path = folder / f"{name}.parquet"
-    try:
-        return pd.read_parquet(path)
-    except FileNotFoundError:
-        raise ValueshiftError(f"{folder} has no table {name}") from None
-    except (OSError, ValueError) as error:
-        raise ValueshiftError(f"{path} is damaged ({error}); run the command that made it again") from error
+    Raises:
+        ValueshiftError: the table is missing, damaged, too large, or lacks what is needed.
+    """
+    return read_parquet(_table_file(folder, name), _REMEDY, needed)
+
+
+def read_scores(folder: Path, record: RunRecord) -> "pd.DataFrame":
+    """The scores of a probe record, as `core.scores.COLUMNS`: of the probe set and the languages that its inputs name.
+
+    Raises:
+        ValueshiftError: as `read_table`, or they are of others.
+    """
+    scores = read_table(folder, "scores", SCORES)
+    for column, known in (("probe_set", {record.inputs["probe_set"]}), ("language", set(record.inputs["probes"]))):
+        if others := sorted(set(scores[column]) - known):
+            raise ValueshiftError(
+                f"{folder / 'scores.parquet'}, column {column}: {others[0]} is not among the record's inputs; {_REMEDY}"
+            )
+    return scores
+
+
+class Whole(NamedTuple):
+    """A record that could be read, and where it is."""
+
+    folder: Path
+    record: RunRecord
+
+
+def whole_records(where: Path | Iterable[Path], *kinds: Kind) -> tuple[list[Whole], list[ValueshiftError]]:
+    """The records at some places, oldest first, and of those that cannot be read what is wrong with each.
+
+    Args:
+        where: records, and folders that hold records.
+        kinds: read only these, as `read_record` reads a kind; all that is a record where none is given.
+    """
+    found, left_out = [], []
+    for folder, root in _candidates([where] if isinstance(where, Path) else where, kinds or KINDS):
+        try:
+            inside(root, folder.absolute())
+            record = read_record(folder)
+            if kinds and record.kind in kinds:
+                read_record(folder, record.kind)
+        except ValueshiftError as error:
+            left_out.append(error)
+            continue
+        if record.kind in (kinds or KINDS):
+            found.append(Whole(folder, record))
+    return sorted(found, key=lambda one: one.record.created), left_out
+
+
+def _candidates(where: Iterable[Path], kinds: Iterable[Kind]) -> Iterator[tuple[Path, Path]]:
+    """Folders that should be records, each with the folder that it must not lead out of."""
+    for place in where:
+        if (place / "record.json").exists():
+            yield place, place
+            continue
+        for kind in kinds:
+            yield from ((path.parent, place) for path in sorted(place.glob(f"{kind}-*/record.json")))
 
 
 def find_records(root: Path, kind: Kind | None = None) -> list[Path]:
     """Folders of whole records under `root`, oldest first."""
-    kinds = (kind,) if kind else KINDS
-    found = [path.parent for name in kinds for path in root.glob(f"{name}-*/record.json")]
-    return sorted(found, key=lambda folder: read_record(folder).created)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on `path` (a lock file beside it), waiting for other processes."""
-    from filelock import FileLock
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
-        yield
+    found, _ = whole_records(root, *((kind,) if kind else ()))
+    return [one.folder for one in found]

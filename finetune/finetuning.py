@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.digests import digest, text_digest
 from ..core.errors import ValueshiftError
-from ..core.records import locked, read_record, record_folder, write_record
+from ..core.limits import WORK_SECONDS
+from ..core.locks import locked
+from ..core.records import read_record, record_folder, write_record
 from ..harness_ext.families import checkpoint_folder, family, pretrained_digest
 from ..harness_ext.models import load_config, load_model, load_tokenizer
 from .checkpoints import model_card, write_checkpoint
@@ -255,7 +257,7 @@ def _beside(folder: Path, suffix: str) -> Path:
 def _first_process_locks(path: Path) -> Iterator[None]:
     """Two calls for the same work wait for each other; of one call's processes the first holds the lock."""
     if processes().is_main_process:
-        with locked(path):
+        with locked(path, WORK_SECONDS):
             yield
     else:
         yield

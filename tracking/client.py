@@ -19,7 +19,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlche
 
 from ..core.errors import ValueshiftError
 from ..core.files import whole_file
-from ..core.records import locked
+from ..core.locks import locked
 from .views import LAYOUT, VIEWS
 
 GREETING_SECONDS = 5

@@ -7,6 +7,7 @@ has already is left out.
 import json
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -24,10 +25,14 @@ from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS, MLFLOW_MODEL_IS_EX
 
 from ..analysis.profiles import profile
 from ..core.digests import digest
+from ..core.errors import ValueshiftError
+from ..core.files import inside
 from ..core.records import RunRecord, read_table
 from ..core.scores import COLUMNS
+from ..core.tables import LOSSES, SCORES
 from . import schema
 from .lineage import Known, corpus, known_models
+from .report.folder import report_files
 
 TABLE_ROWS_LIMIT = 5000
 TOP_EXAMPLES = "top100.json"
@@ -37,7 +42,7 @@ def curves(folder: Path, record: RunRecord) -> list[Metric]:
     """The losses of a finetune record step by step, as `curve/<split>`."""
     if record.kind != "finetune" or "losses" not in record.tables:
         return []
-    losses = read_table(folder, "losses").dropna(subset=["step", "loss"])
+    losses = read_table(folder, "losses", LOSSES).dropna(subset=["step", "loss"])
     points = zip(losses["split"], losses["step"], losses["loss"], strict=True)
     return [
         Metric(f"curve/{split}", float(loss), schema.milliseconds(record), int(step)) for split, step, loss in points
@@ -103,7 +108,7 @@ def write_tables(folder: Path, record: RunRecord, views: Path) -> list[str]:
     """
     written = []
     for name in record.tables:
-        table = read_table(folder, name)
+        table = read_table(folder, name, SCORES if name == "scores" else None)
         if len(table) <= TABLE_ROWS_LIMIT:
             written.append(f"{name}.json")
             table.to_json(views / written[-1], orient="split", index=False, date_format="iso", double_precision=6)
@@ -122,9 +127,20 @@ def table_tag(names: Iterable[str], artifact_path: str | None, run: Run) -> tupl
     return MLFLOW_LOGGED_ARTIFACTS, json.dumps([*before, *(entry for entry in ours if entry not in before)])
 
 
-def files_beside(record: RunRecord) -> list[Path]:
-    """What lies outside the record and belongs to it: the folder of a report, the top examples of an attribution."""
-    report, output = record.settings.get("report"), record.settings.get("output")
-    found = [Path(report)] if record.kind == "report" and isinstance(report, str) else []
-    found += [Path(output) / TOP_EXAMPLES] if record.kind == "attribution" and isinstance(output, str) else []
-    return [path for path in found if path.exists()]
+def artifacts(folder: Path, record: RunRecord) -> list[tuple[Path, str]]:
+    """The files of a record, each with its folder among the artifacts ("" for none), and none else that lies there.
+
+    These are `record.json` and its tables, of a report its page, figures and tables, of an attribution its top examples.
+    """
+    found = [(folder / name, "") for name in ("record.json", *(f"{name}.parquet" for name in record.tables))]
+    if record.kind == "report" and (stated := record.settings.get("report")):
+        report = Path(stated).resolve()
+        found += [
+            (path, "/".join(["report", *path.relative_to(report).parts[:-1]]))
+            for path in report_files(report, record.name)
+        ]
+    if record.kind == "attribution" and (output := record.settings.get("output")):
+        with suppress(ValueshiftError):  # a folder that is none of this record's business
+            path = inside(folder.parent, Path(output) / TOP_EXAMPLES)
+            found += [(path, "")] if path.is_file() else []
+    return found

@@ -23,7 +23,7 @@ from ..core.paths import mlflow_experiment, mlflow_run_id, mlflow_uri
 from ..core.records import KINDS, RunRecord, read_record
 from . import schema
 from .client import experiment_id, opened, shown
-from .contents import curves, datasets, files_beside, log_checkpoints, table_tag, write_tables
+from .contents import artifacts, curves, datasets, log_checkpoints, table_tag, write_tables
 from .lineage import made_by
 
 
@@ -198,13 +198,9 @@ def _send(client: MlflowClient, run: Run, item: _Item, artifact_path: str | None
         if found := datasets(record, made):
             _despite_others(lambda: client.log_inputs(run_id, found))
         _despite_others(lambda: log_checkpoints(client, run, record, made))
-        client.log_artifacts(run_id, str(item.folder), artifact_path)
         client.log_artifacts(run_id, views, artifact_path)
-    for path in files_beside(record):
-        if path.is_dir():
-            client.log_artifacts(run_id, str(path), "/".join(filter(None, (artifact_path, record.kind))))
-        else:
-            client.log_artifact(run_id, str(path), artifact_path)
+    for file, place in artifacts(item.folder, record):
+        client.log_artifact(run_id, str(file), "/".join(filter(None, (artifact_path, place))) or None)
 
 
 def _despite_others(call: Callable[[], object]) -> None:

@@ -10,6 +10,7 @@ from ...analysis.influences import Attributed
 from ...analysis.profiles import Selection, default_selection, profile
 from ...core.languages import LANGUAGES
 from ...core.probes import Item
+from ...core.records import Whole
 from ...core.surveys import SurveyTruth
 
 
@@ -112,6 +113,8 @@ class Study:
     """The planted profiles of a toy study: checkpoint, language, question, p_first."""
     notes: tuple[str, ...]
     """Sentences that a reader of the report must know."""
+    records: tuple[Whole, ...] = ()
+    """All that it is made of, oldest first, without reports."""
 
     @property
     def selection(self) -> Selection:

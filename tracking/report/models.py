@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from ...analysis.readings import read
+from ...core.errors import ValueshiftError
 from ...core.probes import Item
-from ...core.records import RunRecord, read_table
+from ...core.records import RunRecord, read_scores
 from .arms import Model
 
 
@@ -28,7 +29,7 @@ class Found:
     @property
     def named(self) -> str:
         """The model as its user named it."""
-        return str(self.record.settings.get("model", self.record.name)).rstrip("/")
+        return str(self.record.settings.get("model") or self.record.name).rstrip("/")
 
     @property
     def asked(self) -> tuple[str, str]:
@@ -38,7 +39,7 @@ class Found:
     @property
     def reading(self) -> str:
         """How its answers are read."""
-        return str(self.record.settings.get("reading", "sum"))
+        return str(self.record.settings.get("reading") or "sum")
 
 
 def without_variants(probes: Sequence[Found], finetunes: Iterable[Found], notes: list[str]) -> list[Found]:
@@ -61,7 +62,7 @@ def common_reading(probes: Sequence[Found], notes: list[str]) -> str:
 
 
 def models_of(probes: Sequence[Found], reading: str, items: Mapping[str, Item], notes: list[str]) -> dict[str, Model]:
-    """Digest to model.
+    """Digest to model; what cannot be read is left out, which the notes say.
 
     Of records that asked one model in several formats or dtypes the commonest are kept; a language that several records
     asked is taken from the one that asked most, of equals the newest.
@@ -78,21 +79,50 @@ def models_of(probes: Sequence[Found], reading: str, items: Mapping[str, Item], 
             notes.append(f"{names[digest]} is taken as asked in {' and '.join(asked)}; left out: {', '.join(left)}.")
         kept = [one for one in records if one.asked == asked]
         best: dict[str, tuple[pd.DataFrame, str]] = {}
+        whole = []
         for one in kept:
-            for language, rows in read_table(one.folder, "scores").groupby("language", sort=False):
+            try:
+                found = _scores(one, items)
+            except ValueshiftError as error:
+                notes.append(left_out(error))
+                continue
+            whole.append(one)
+            for language, rows in found.groupby("language", sort=False):
                 code = str(language)
                 if code not in best or len(rows) >= len(best[code][0]):
                     best[code] = rows, str(one.record.inputs["probes"][code])
+        if not best:
+            continue
         scores = pd.concat([rows for rows, _ in best.values()], ignore_index=True)
+        try:
+            scores = read(scores, reading, items)
+        except ValueshiftError as error:
+            notes.append(left_out(ValueshiftError(f"{names[digest]}: {error}")))
+            continue
         models[digest] = Model(
             name=names[digest],
             digest=digest,
             asked=asked,
             wording={code: wording for code, (_, wording) in best.items()},
-            scores=read(scores, reading, items),
-            records=tuple(one.record.name for one in kept),
+            scores=scores,
+            records=tuple(one.record.name for one in whole),
         )
     return models
+
+
+def _scores(one: Found, items: Mapping[str, Item]) -> pd.DataFrame:
+    scores = read_scores(one.folder, one.record)
+    if unknown := sorted(set(scores["question"]) - set(items)):
+        raise ValueshiftError(
+            f"{one.folder / 'scores.parquet'}, column question: {unknown[0]} is not in the registry of "
+            f"{one.record.inputs['probe_set']}; probe the model again"
+        )
+    return scores
+
+
+def left_out(error: ValueshiftError) -> str:
+    """The note on a record that cannot be used."""
+    return f"Left out: {error}."
 
 
 def _names(named: Mapping[str, str]) -> dict[str, str]:

@@ -18,12 +18,11 @@ from .. import schema
 from .arms import Study
 from .exhibit import Exhibit
 from .figures import file_name
+from .folder import GENERATOR, mark
 from .style import COLOURS, INK, RULE
 from .tables import Column, layout, parts, records
 from .words import MEANINGS, label
 
-GENERATOR = "valueshift report"
-"""By this a page is known to be ours."""
 ROWS = 100
 """Rows of a table that the page shows; more would make it slow to open on a phone."""
 OPEN_ROWS = 20
@@ -63,7 +62,12 @@ class Run:
 
 
 def page(
-    study: Study, exhibits: Sequence[Exhibit], drawings: Mapping[str, Drawings], runs: Sequence[Run], command: str
+    study: Study,
+    exhibits: Sequence[Exhibit],
+    drawings: Mapping[str, Drawings],
+    runs: Sequence[Run],
+    command: str,
+    record: str = "",
 ) -> str:
     """The page.
 
@@ -73,6 +77,7 @@ def page(
         drawings: exhibit to the SVG texts of its drawings, each in pages; first pages are shown, others linked.
         runs: every record that the exhibits name.
         command: what made the report.
+        record: name of its run record.
     """
     environment = Environment(
         loader=PackageLoader("valueshift.tracking", "report/templates"),
@@ -86,7 +91,7 @@ def page(
     shown = [exhibit for exhibit in exhibits if not exhibit.table.empty]
     printed = {str(name) for exhibit in shown for name in exhibit.table.columns}
     return environment.get_template("report.html.j2").render(
-        generator=GENERATOR,
+        marks=[Markup(mark("generator", GENERATOR)), Markup(mark("record", record))],  # noqa: S704
         style=Markup((files("valueshift.tracking.report") / "templates" / "report.css").read_text("utf-8")),  # noqa: S704
         lead=_lead(study, runs),
         notes=study.notes,

@@ -7,12 +7,16 @@ from typing import Any
 import pandas as pd
 
 from ...analysis.influences import Attributed
+from ...analysis.readings import reading_named
 from ...core.errors import ValueshiftError
+from ...core.limits import TABLE_BYTES
+from ...core.outside import regular_file
 from ...core.probes import REGISTRIES, read_items, registry_folder
-from ...core.records import KINDS, find_records, read_record, read_table
+from ...core.records import KINDS, RunRecord, Whole, read_table, whole_records
 from ...core.surveys import has_survey_truth, survey_truth
+from ...core.tables import EXAMPLES, INFLUENCE, QUERIES, SHARES
 from .arms import Arm, Attribution, Model, Study
-from .models import Found, common_reading, models_of, without_variants
+from .models import Found, common_reading, left_out, models_of, without_variants
 
 PAPER_BATCH = 8
 PLANT = ("checkpoint", "language", "question", "p_first")
@@ -23,7 +27,7 @@ def collect(folders: Sequence[Path], truth: Path | None = None) -> Study:
 
     The study is about the probe set that most records asked; records of another wording of the same items give the noise
     ceiling, records of other surveys are left out, and the notes say so. A probe record whose model a finetune record made
-    becomes an arm with the record of the model that it started from.
+    becomes an arm with the record of the model that it started from. What cannot be read is left out, which the notes say.
 
     Args:
         folders: run records, or folders that hold run records.
@@ -31,16 +35,18 @@ def collect(folders: Sequence[Path], truth: Path | None = None) -> Study:
             folders, or of the one toy that a grid built there, where it is not given.
 
     Raises:
-        ValueshiftError: a folder holds no record, a record is unfinished, damaged or of a newer version, there is no probe
-            record, or the planted profiles cannot be read.
+        ValueshiftError: a folder holds no record, there is no probe record that can be read, or the planted profiles cannot be
+            read.
     """
-    found = _records(folders)
+    notes: list[str] = []
+    found = _records(folders, notes)
     by_kind: dict[str, list[Found]] = {kind: [] for kind in KINDS}
     for one in found:
         by_kind[one.record.kind].append(one)
     if not by_kind["probe"]:
-        raise ValueshiftError(f"{_named(folders)} holds no probe record; run `valueshift probe MODEL` first")
-    notes: list[str] = []
+        raise ValueshiftError(
+            " ".join([f"{_named(folders)} holds no probe record; run `valueshift probe MODEL` first.", *notes])
+        )
     probes = without_variants(by_kind["probe"], by_kind["finetune"], notes)
     main = _most([str(one.record.inputs["probe_set"]) for one in probes])
     items = read_items(registry_folder(main) / "items.csv")
@@ -82,20 +88,37 @@ def collect(folders: Sequence[Path], truth: Path | None = None) -> Study:
         attributions=tuple(attributions),
         truth=survey,
         plant=_plant(folders, truth),
+        records=tuple(Whole(one.folder, one.record) for one in found if one.record.kind != "report"),
         notes=tuple(notes),
     )
 
 
-def _records(folders: Sequence[Path]) -> list[Found]:
+def _records(folders: Sequence[Path], notes: list[str]) -> list[Found]:
     """The records, each once, oldest first."""
-    paths: list[Path] = []
+    found: dict[str, Found] = {}
     for folder in folders:
-        inside = [folder] if (folder / "record.json").is_file() else find_records(folder)
-        if not inside:
+        whole, damaged = whole_records(folder, *KINDS)
+        if not whole and not damaged:
             raise ValueshiftError(f"{folder} is no run record and holds none; give run records, or their folder")
-        paths += inside
-    found = {record.name: Found(path, record) for path in paths for record in [read_record(path)]}
+        for one in whole:
+            try:
+                _usable(one.record)
+            except ValueshiftError as error:
+                damaged.append(ValueshiftError(f"{one.folder / 'record.json'}: {error}"))
+            else:
+                found[one.record.name] = Found(*one)
+        notes += map(left_out, damaged)
     return sorted(found.values(), key=lambda one: one.record.created)
+
+
+def _usable(record: RunRecord) -> None:
+    """Raises ValueshiftError where a probe record is of a survey or a reading that is not known here."""
+    if record.kind == "probe":
+        reading_named(str(record.settings.get("reading") or "sum"))
+        if not (registry_folder(name := record.inputs["probe_set"]) / "items.csv").is_file():
+            raise ValueshiftError(
+                f"inputs.probe_set: '{name}' is not on this machine; import or make it, or remove the record"
+            )
 
 
 def _survey(one: Found) -> str | None:
@@ -209,10 +232,17 @@ def _attributions(
             notes.append(f"{one.record.name} is left out: the model that it explains is not among the runs.")
             continue
         notes += [f"{one.record.name}: {note}" for note in one.record.notes if note.startswith("UNSTABLE")]
-        examples = read_table(where[arm.finetune], "examples")
+        try:
+            examples = read_table(where[arm.finetune], "examples", EXAMPLES)
+            queries, influence = (
+                read_table(one.folder, "queries", QUERIES),
+                read_table(one.folder, "influence", INFLUENCE),
+            )
+            shares = read_table(one.folder, "shares", SHARES) if "shares" in one.record.tables else None
+        except ValueshiftError as error:
+            notes.append(left_out(error))
+            continue
         training = examples.loc[examples["split"] == "train", ["example", "language"]]
-        queries, influence = (read_table(one.folder, name) for name in ("queries", "influence"))
-        shares = read_table(one.folder, "shares") if "shares" in one.record.tables else None
         found.append(Attribution(arm, one.record.name, Attributed(queries, influence, training), shares))
     places = list(by_model)  # in the order of the arms, whichever was attributed first
     return sorted(found, key=lambda one: (places.index(one.arm.tuned.digest), one.record))
@@ -225,6 +255,7 @@ def _plant(folders: Sequence[Path], truth: Path | None) -> pd.DataFrame | None:
     if path is None:
         return None
     try:
+        regular_file(path, "give the truth.csv of a toy", TABLE_BYTES)
         table = pd.read_csv(path, dtype=dict.fromkeys(PLANT[:3], str))
         table["p_first"] = table["p_first"].astype("float64")
     except (OSError, ValueError, KeyError) as error:

@@ -1,27 +1,26 @@
 """`valueshift report`: exhibits of run records, written as a folder of its own and as a run record."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from ...core.digests import text_digest
 from ...core.errors import ValueshiftError
 from ...core.files import whole_folder
-from ...core.records import find_records, read_record, write_record
+from ...core.records import record_folder, write_record
 from .arms import Study
 from .exhibit import Exhibit
 from .exhibits import exhibits
 from .figures import figures, file_name
-from .page import GENERATOR, Run, page
+from .folder import INDEX, PARTS, is_report
+from .page import Run, page
 from .published import published
 from .study import collect
 from .style import save, styled
 from .tables import write_tables
-
-CONTENT = {"index.html", "figures", "tables"}
-"""What a report's folder holds, and nothing else."""
 
 
 def write_report(folders: Sequence[Path], output: Path, *, root: Path, truth: Path | None = None) -> Path:
@@ -37,45 +36,30 @@ def write_report(folders: Sequence[Path], output: Path, *, root: Path, truth: Pa
         truth: the planted profiles of a toy study.
 
     Raises:
-        ValueshiftError: `output` holds something else; the records cannot be read or joined; the disk is full.
+        ValueshiftError: `output` holds something else; no records can be read or joined; the disk is full.
     """
     _check(output)
     study = collect(folders, truth)
     made = exhibits(study)
-    runs = _runs(folders, root)
+    runs = published([Run(*one) for one in study.records], root)
+    inputs = _inputs(study)
     with whole_folder(output.resolve()) as folder:
         drawings = _write_files(made, folder)
-        text = page(study, made, drawings, runs, _command(folders, output, truth))
-        (folder / "index.html").write_text(text, encoding="utf-8")
-    return _write_record(study, made, runs, output, root)
+        name = record_folder(root, "report", inputs).name
+        text = page(study, made, drawings, runs, _command(folders, output, truth), name)
+        (folder / INDEX).write_text(text, encoding="utf-8")
+    return _write_record(study, made, inputs, output, root)
 
 
 def _check(output: Path) -> None:
     """Refuse to replace a folder that is no report."""
-    if not output.exists():
-        return
-    index = output / "index.html"
-    if output.is_dir() and not any(output.iterdir()):
-        return
-    ours = index.is_file() and f'content="{GENERATOR}"' in index.read_text(encoding="utf-8", errors="replace")[:1000]
-    if not ours or {path.name for path in output.iterdir()} - CONTENT:
+    if output.exists() and not (output.is_dir() and (is_report(output) or not any(output.iterdir()))):
         raise ValueshiftError(f"{output} holds something else than a report; choose another folder with --output")
-
-
-def _runs(folders: Sequence[Path], root: Path) -> list[Run]:
-    """The records, each once, oldest first, without reports."""
-    paths = [
-        path
-        for folder in folders
-        for path in ([folder] if (folder / "record.json").is_file() else find_records(folder))
-    ]
-    found = {record.name: Run(path, record) for path in paths if (record := read_record(path)).kind != "report"}
-    return sorted(published(list(found.values()), root), key=lambda run: run.record.created)
 
 
 def _write_files(made: Sequence[Exhibit], folder: Path) -> dict[str, list[list[str]]]:
     """Tables and figures of the exhibits that have rows; exhibit to the SVG texts of its drawings, each in pages."""
-    for name in ("figures", "tables"):
+    for name in PARTS:
         (folder / name).mkdir()
     drawings: dict[str, list[list[str]]] = {}
     for exhibit in made:
@@ -95,7 +79,17 @@ def _command(folders: Sequence[Path], output: Path, truth: Path | None) -> str:
     return shlex.join([*words, "--truth", str(truth)] if truth else words)
 
 
-def _write_record(study: Study, made: Sequence[Exhibit], runs: Sequence[Run], output: Path, root: Path) -> Path:
+def _inputs(study: Study) -> dict[str, Any]:
+    """What determines the report."""
+    return {
+        "runs": sorted(one.record.name for one in study.records),
+        "probe_set": study.probe_set,
+        "survey": study.truth.provenance if study.truth else "",
+        "plant": text_digest(study.plant.to_csv(index=False).splitlines()) if study.plant is not None else "",
+    }
+
+
+def _write_record(study: Study, made: Sequence[Exhibit], inputs: Mapping[str, Any], output: Path, root: Path) -> Path:
     listed = pd.DataFrame(
         {
             "name": [one.name for one in made],
@@ -105,12 +99,6 @@ def _write_record(study: Study, made: Sequence[Exhibit], runs: Sequence[Run], ou
             "missing": [one.missing for one in made],
         }
     )
-    inputs = {
-        "runs": sorted(run.record.name for run in runs),
-        "probe_set": study.probe_set,
-        "survey": study.truth.provenance if study.truth else "",
-        "plant": text_digest(study.plant.to_csv(index=False).splitlines()) if study.plant is not None else "",
-    }
     shown = {one.name: one.table for one in made if not one.table.empty}
     return write_record(
         root,
