@@ -14,7 +14,6 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
 from ..analysis.influences import SIDES
-from ..core.errors import ValueshiftError
 from ..core.files import whole_file
 from ..core.languages import LANGUAGES
 from ..core.probes import probe_set
@@ -35,9 +34,7 @@ def write_page(record: Path, folder: Path) -> Path:
     Raises:
         ValueshiftError: this is no attribution record, or its finetune record or corpus is gone or has changed.
     """
-    run = read_record(record)
-    if run.kind != "attribution":
-        raise ValueshiftError(f"{record} is a record of kind {run.kind}; give one of kind attribution")
+    run = read_record(record, "attribution")
     rows, _ = examples_of(record.parent / str(run.settings["finetune"]))
     sentences = dict(zip(rows["example"], rows["text"], strict=True))
     queries = _queries(record, run)

@@ -15,13 +15,16 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, ValidationError
 from tqdm import tqdm
 
 from ..core.digests import file_sha256
 from ..core.errors import ValueshiftError
+from ..core.fields import field_error
 from ..core.files import explained, whole_file
 from ..core.limits import WORK_SECONDS
 from ..core.locks import locked
+from ..core.outside import read_json
 from .features import FeatureBackend, Floats
 from .measurement import Item
 
@@ -77,6 +80,19 @@ class OnDisk:
         return found
 
 
+class _Note(BaseModel):
+    """What is noted of a shard."""
+
+    model_config = ConfigDict(strict=True)
+
+    items: list[str]
+    dimension: int
+    wrong: list[float]
+    scale: list[float]
+    bytes: int
+    sha256: str
+
+
 def in_memory(backend: FeatureBackend, items: Sequence[Item], batch_size: int, title: str) -> InMemory:
     """Features of all items, computed now."""
     with _bar(len(items), title) as bar:
@@ -122,8 +138,8 @@ def on_disk(
             ]
     return OnDisk(
         tuple(paths),
-        tuple(np.array(note["scale"], dtype=np.float32) for note in notes),
-        np.array([wrong for note in notes for wrong in note["wrong"]], dtype=np.float32),
+        tuple(np.array(note.scale, dtype=np.float32) for note in notes),
+        np.array([wrong for note in notes for wrong in note.wrong], dtype=np.float32),
         backend.dimension,
     )
 
@@ -133,16 +149,15 @@ def _manifest(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     path = folder / "manifest.json"
     items = max(8, SHARD_BYTES // (4 * wanted["dimension"]) // 8 * 8)
     if not path.exists():
-        if foreign := sorted(folder.glob("*")):
+        if foreign := sorted(folder.glob("[!.]*")):
             raise ValueshiftError(f"{folder} holds {foreign[0].name} and no manifest.json; give a new or empty folder")
         folder.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as temporary:
             temporary.write_text(json.dumps({**wanted, "shard_items": items}, indent=2) + "\n", encoding="utf-8")
-    try:
-        stated: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        int(stated["shard_items"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueshiftError(f"{path} is damaged ({error}); remove {folder} to compute its features again") from error
+    remedy = f"remove {folder} to compute its features again"
+    stated = read_json(path, remedy)
+    if not (isinstance(stated, dict) and isinstance(size := stated.get("shard_items"), int) and size > 0):
+        raise ValueshiftError(f"{path} is damaged (shard_items is no number of items); {remedy}")
     for field, value in json.loads(json.dumps(wanted)).items():
         if field not in NOT_COMPARED and stated.get(field) != value:
             raise ValueshiftError(
@@ -152,27 +167,39 @@ def _manifest(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     return stated
 
 
-def _held(path: Path, items: Sequence[Item], dimension: int, bar: Any) -> dict[str, Any] | None:
+def _held(path: Path, items: Sequence[Item], dimension: int, bar: Any) -> _Note | None:
     """What is noted of a shard that is whole; None where it has to be computed."""
+    if not (beside := path.with_suffix(".json")).exists():
+        return None
     try:
-        note: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        same = note["items"] == [item.name for item in items] and note["dimension"] == dimension
-        whole = path.stat().st_size == note["bytes"] and file_sha256(path) == note["sha256"]
-    except FileNotFoundError:
+        note = _Note.model_validate(read_json(beside, "it is computed again"))
+    except (ValueshiftError, ValidationError) as error:
+        reason = field_error(error) if isinstance(error, ValidationError) else error
+        log.warning("%s is damaged (%s) and is computed again", beside, reason)
         return None
-    except (ValueError, KeyError, TypeError) as error:
-        log.warning("%s is damaged (%s) and is computed again", path.with_suffix(".json"), error)
-        return None
-    if not (same and whole):
+    same = note.items == [item.name for item in items] and note.dimension == dimension
+    same &= len(note.wrong) == len(note.scale) == len(items)
+    if not (same and _is_whole(path, note)):
         log.warning("%s is truncated or damaged and is computed again", path)
         return None
     bar.update(len(items))
     return note
 
 
+def _is_whole(path: Path, note: _Note) -> bool:
+    """Whether a shard has the bytes that were noted, and they are an array of its shape."""
+    try:
+        if path.stat().st_size != note.bytes or file_sha256(path) != note.sha256:
+            return False
+        shard = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError):
+        return False
+    return shard.shape == (len(note.items), note.dimension) and shard.dtype in (np.float32, np.float16)
+
+
 def _made(
     path: Path, items: Sequence[Item], backend: FeatureBackend, batch_size: int, stored: Stored, bar: Any
-) -> dict[str, Any]:
+) -> _Note:
     """Compute and write a shard, and what is noted of it."""
     values, wrong = _computed(backend, items, batch_size, bar)
     scale = np.ones(len(items), dtype=np.float32)
@@ -182,16 +209,16 @@ def _made(
         values = values / scale[:, None]
     with whole_file(path) as temporary, temporary.open("wb") as stream:
         np.save(stream, values.astype(stored), allow_pickle=False)
-    note = {
-        "items": [item.name for item in items],
-        "dimension": backend.dimension,
-        "wrong": wrong.tolist(),
-        "scale": scale.tolist(),
-        "bytes": path.stat().st_size,
-        "sha256": file_sha256(path),
-    }
+    note = _Note(
+        items=[item.name for item in items],
+        dimension=backend.dimension,
+        wrong=wrong.tolist(),
+        scale=scale.tolist(),
+        bytes=path.stat().st_size,
+        sha256=file_sha256(path),
+    )
     with whole_file(path.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(note) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(note.model_dump()) + "\n", encoding="utf-8")
     return note
 
 

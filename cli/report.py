@@ -1,5 +1,6 @@
 """`valueshift report`: every table and figure of the paper, from run records."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -23,11 +24,14 @@ def report(
 ) -> None:
     """Write tables and figures with their intervals, and one page that shows them all."""
     from ..core.paths import runs_root
-    from ..core.records import read_table
+    from ..core.records import read_record, read_table
     from ..tracking.report.write import write_report
 
     root = runs_root(runs)
     record = write_report(paths or [root], output, root=root, truth=truth)
+    for note in read_record(record).notes:
+        if note.startswith("Left out: "):
+            sys.stderr.write(f"warning: {note}\n")
     exhibits = read_table(record, "exhibits")
     made = (exhibits["rows"] > 0).sum()
     print(f"{made} of {len(exhibits)} exhibits; what is missing, and what to run for it, is in the report.")

@@ -69,7 +69,7 @@ class FinetuneInputs(_Part):
     """Of a finetune record."""
 
     model: str
-    corpus: Corpus
+    corpus: Corpus | str
     languages: Annotated[list[str], Field(min_length=1)]
     size: int
     seed: int

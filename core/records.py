@@ -172,7 +172,7 @@ def read_record(folder: Path, kind: Kind | None = None) -> RunRecord:
     if not same:
         raise ValueshiftError(f"{path}, digest: it is not that of the inputs, one of which was changed; {_REMEDY}")
     if kind not in (None, record.kind):
-        raise ValueshiftError(f"{path}, kind: it is a {record.kind} record; give a {kind} record")
+        raise ValueshiftError(f"{path}, kind: it is a record of kind {record.kind}; give one of kind {kind}")
     name = folder.absolute().name
     if _FOLDER.fullmatch(name) and name != record.name:
         raise ValueshiftError(f"{path}, kind or digest: it is the record {record.name}; give the folder that name")

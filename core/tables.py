@@ -34,18 +34,10 @@ SCORES = Needed(
 )
 EXAMPLES = Needed({"example": "text", "language": "text", "split": "text"}, ("example",))
 LOSSES = Needed({"step": "whole", "epoch": "number", "split": "text", "loss": "number?"})
-_QUERY: dict[str, Kind] = {"language": "text", "question": "text"}
-QUERIES = Needed(
-    {
-        **_QUERY,
-        "category": "whole?",
-        **dict.fromkeys(("answer_base", "answer_tuned"), "text"),
-        **dict.fromkeys(("stability", "token_overlap", "random_overlap"), "number?"),
-    },
-    tuple(_QUERY),
-)
+QUERIES = Needed(dict.fromkeys(("language", "question", "answer_tuned"), "text"), ("language", "question"))
 INFLUENCE = Needed(
-    {**_QUERY, "side": "text", "rank": "whole", "example": "text", "train_language": "text", "score": "number"}
+    {**dict.fromkeys(("language", "question", "side", "example", "train_language"), "text"), "rank": "whole"},
+    ("language", "question", "side", "rank"),
 )
 SHARES = Needed(
     {
@@ -75,7 +67,7 @@ def read_parquet(path: Path, remedy: str, needed: Needed | None = None) -> "pd.D
         file = pq.ParquetFile(path)
         if (rows := file.metadata.num_rows) > TABLE_ROWS:
             raise ValueshiftError(f"{path} has {rows:,} rows, at most {TABLE_ROWS:,} are read; {remedy}")
-        if found := _unfit(file.schema_arrow):
+        if needed and (found := _unfit(file.schema_arrow)):
             raise ValueshiftError(f"{path}, {found}; {remedy}")
         batches, size = [], 0
         for batch in file.iter_batches(_ROWS):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import ValueshiftError
+from ..core.files import inside
 from .cells import Cell
 from .results import read_result
 
@@ -36,11 +37,11 @@ def copy_results(cells: Sequence[Cell], root: Path, target: str) -> int:
         number of files and folders copied.
 
     Raises:
-        ValueshiftError: the target's filesystem is unknown or refuses, or a result is damaged.
+        ValueshiftError: the target's filesystem is unknown or refuses.
     """
     made = {path for cell in cells if (found := read_result(root, cell.digest)) for path in found.made.values()}
     with _opened(target) as (there, prefix):
-        return sum(_copy(root / path, there, f"{prefix}/{path}") for path in sorted(made))
+        return sum(_copy(inside(root, path), there, f"{prefix}/{path}") for path in sorted(made))
 
 
 @contextmanager
@@ -66,11 +67,11 @@ _LAST = ("record.json", "config.json", "index.html")
 
 
 def _copy(source: Path, there: Any, target: str) -> bool:
-    """Copy a file or folder, unless its last file is there."""
+    """Copy a file or folder, without links that lead out of it, unless its last file is there."""
     if source.is_file():
         files = [source]
     else:
-        files = sorted(file for file in source.rglob("*") if file.is_file())
+        files = sorted(path for path in source.rglob("*") if path.is_file() and path.resolve().is_relative_to(source))
         files.sort(key=lambda file: file.name in _LAST and file.parent == source)
     if not files:
         return False

@@ -5,20 +5,28 @@ printed. A lock beside the result keeps two drivers from doing one cell at once.
 """
 
 import json
+import logging
 import os
 import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from ..core.errors import ValueshiftError
-from ..core.files import whole_file
+from ..core.fields import Inside, field_error
+from ..core.files import inside, whole_file
+from ..core.limits import RECORD_BYTES
+from ..core.outside import read_json
+from ..core.records import read_record
 from .cells import Cell
+
+log = logging.getLogger("valueshift.grid")
 
 HEARTBEAT_SECONDS = 10.0
 SILENT_SECONDS = 60.0
@@ -33,12 +41,12 @@ class Result(BaseModel):
     stage: str
     label: str
     model: str
-    made: dict[str, str]
+    made: dict[str, Inside]
     """By name, paths from the runs root: `record` (a run record, if any), `model` (a checkpoint), ..."""
-    seconds: float
-    units: float
+    seconds: FiniteFloat
+    units: FiniteFloat
     host: str
-    finished: float
+    finished: FiniteFloat
     """Seconds since 1970."""
     published: bool
     """Whether MLflow has the record; True where there is none."""
@@ -58,7 +66,12 @@ class Result(BaseModel):
 
 def _is_whole(path: Path, name: str) -> bool:
     if name == "record":
-        return (path / "record.json").is_file()
+        try:
+            read_record(path)
+        except ValueshiftError as error:
+            _warn(f"{error}")
+            return False
+        return True
     return path.is_file() or (path.is_dir() and any(path.iterdir()))
 
 
@@ -73,14 +86,27 @@ def log_path(root: Path, digest: str) -> Path:
 
 
 def read_result(root: Path, digest: str) -> Result | None:
-    """The result of a cell; None where there is none."""
+    """The result of a cell; None where there is none, or none that can be read: the cell is then done again."""
     path = result_path(root, digest)
-    try:
-        return Result.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+    if not path.exists():
         return None
+    try:
+        result = Result.model_validate(read_json(path, "the cell is done again", RECORD_BYTES))
+        for stated in result.made.values():
+            inside(root, stated)
     except ValidationError as error:
-        raise ValueshiftError(f"{path} is damaged; remove it, and the cell is done again") from error
+        _warn(f"{path}, {field_error(error)}; the cell is done again")
+    except ValueshiftError as error:
+        _warn(f"{error}")
+    else:
+        return result
+    return None
+
+
+@cache
+def _warn(sentence: str) -> None:
+    """Say something once."""
+    log.warning("%s", sentence)
 
 
 def write_result(root: Path, digest: str, result: Result) -> None:
@@ -152,8 +178,8 @@ def running(root: Path) -> Mapping[str, str]:
     for path in (root / "running").glob("*.json"):
         try:
             if time.time() - path.stat().st_mtime < SILENT_SECONDS:
-                entry = json.loads(path.read_text(encoding="utf-8"))
+                entry = read_json(path, "it is passed over", RECORD_BYTES)
                 found[path.stem] = f"{entry['host']}, process {entry['pid']}"
-        except (FileNotFoundError, json.JSONDecodeError):
-            continue  # it ended, or is just beginning
+        except (OSError, ValueshiftError, LookupError, TypeError):
+            continue  # it ended, is just beginning, or is none of ours
     return found

@@ -188,9 +188,7 @@ def examples_of(record: Path) -> "tuple[pd.DataFrame, SpanCorruption]":
     Raises:
         ValueshiftError: this is no finetune record, or its corpus or checkpoint is gone or has changed.
     """
-    run = read_record(record)
-    if run.kind != "finetune":
-        raise ValueshiftError(f"{record} is a record of kind {run.kind}; give one of kind finetune")
+    run = read_record(record, "finetune")
     given, corpus = run.inputs, run.settings["corpus"]
     rows = select(read_corpus(corpus), given["languages"], given["size"], seed=given["seed"])
     if _corpus_digest(rows) != given["corpus"]["digest"]:

@@ -7,8 +7,9 @@ import pandas as pd
 
 from ..analysis.profiles import default_selection, summary_metrics
 from ..analysis.readings import available, read, readings_agree
+from ..core.errors import ValueshiftError
 from ..core.probes import probe_set
-from ..core.records import record_folder, write_record
+from ..core.records import read_record, read_scores, record_folder, write_record
 from ..core.surveys import has_survey_truth, survey_truth
 from .alignment import Countries, alignment_metrics, alignment_note, survey_alignment, survey_identity
 from .results import ProbeRun
@@ -65,7 +66,11 @@ def kept_probe_record(root: Path, run: ProbeRun) -> Path:
         ValueshiftError: as `write_probe_record`.
     """
     folder = record_folder(root, "probe", run.inputs)
-    return folder if (folder / "record.json").is_file() else write_probe_record(root, run)
+    try:
+        read_scores(folder, read_record(folder, "probe"))
+    except ValueshiftError:  # there is none, or none that a report could use
+        return write_probe_record(root, run)
+    return folder
 
 
 def _agreement_metrics(table: pd.DataFrame) -> dict[str, float]:

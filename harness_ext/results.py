@@ -12,7 +12,7 @@ import pandas as pd
 from ..core.errors import ValueshiftError
 from ..core.languages import parse_languages
 from ..core.probes import Probe, probes_digest
-from ..core.records import read_record, read_table
+from ..core.records import read_record, read_scores
 from ..core.scores import answer, p_first, scores_frame
 from .formats import Format, scored_texts
 
@@ -137,15 +137,13 @@ def read_probe_runs(path: Path) -> list[ProbeRun]:
         ValueshiftError: the path holds neither, or its files are damaged.
     """
     if (path / "record.json").is_file():
-        record = read_record(path)
-        if record.kind != "probe":
-            raise ValueshiftError(f"{path} is a {record.kind} record; give a probe record")
+        record = read_record(path, "probe")
         return [
             ProbeRun(
                 str(record.settings.get("model", record.name)),
                 record.inputs,
                 record.settings,
-                read_table(path, "scores"),
+                read_scores(path, record),
             )
         ]
     results = [path] if path.is_file() else sorted(path.rglob("results_*.json"))

@@ -12,12 +12,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from valueshift.core.digests import digest
 from valueshift.core.errors import ValueshiftError
-from valueshift.core.records import read_record, write_record
+from valueshift.core.records import read_record, record_folder, write_record
 from valueshift.core.scores import COLUMNS
 from valueshift.tracking import schema
 from valueshift.tracking.client import experiment_id, opened
 from valueshift.tracking.lineage import label, made_by, tuned_on
 from valueshift.tracking.publish import publish, publish_missing
+from valueshift.tracking.report.folder import GENERATOR, mark
 from valueshift.tracking.views import VIEWS
 
 BASE, TUNED = digest("base"), digest("tuned")
@@ -220,10 +221,14 @@ def test_profiles_are_csv_and_parquet_of_the_same_figures(root: Path, client: Ml
     pd.testing.assert_frame_equal(pd.read_csv(copy / "profile-wvs.csv"), exact, atol=1e-6)
 
 
+def report_head(root: Path, inputs: dict[str, Any]) -> str:
+    return mark("generator", GENERATOR) + mark("record", record_folder(root, "report", inputs).name)
+
+
 def test_the_report_is_an_artifact_of_its_run(root: Path, client: MlflowClient) -> None:
     report = root / "my report"
     (report / "figures").mkdir(parents=True)
-    (report / "index.html").write_text("<html>", encoding="utf-8")
+    (report / "index.html").write_text(report_head(root, {"runs": ["a"]}), encoding="utf-8")
     (report / "figures" / "kept.svg").write_text("<svg>", encoding="utf-8")
     folder = write_record(root, "report", {"runs": ["a"]}, {}, settings={"report": str(report)})
     run_id = publish(folder, root).run_id
@@ -268,7 +273,7 @@ def test_the_top_examples_of_an_attribution_are_an_artifact(root: Path, client: 
 def test_everything_of_an_active_run_is_in_the_records_folder(root: Path, chosen: MlflowClient) -> None:
     report = root / "out"
     report.mkdir()
-    (report / "index.html").write_text("<html>")
+    (report / "index.html").write_text(report_head(root, {}))
     folder = write_record(root, "report", {}, {"t": pd.DataFrame({"a": [1]})}, settings={"report": str(report)})
     experiment = mlflow.create_experiment("mine", artifact_location=(root / "files").as_uri())
     with mlflow.start_run(experiment_id=experiment) as active:

@@ -108,10 +108,13 @@ def write_tables(folder: Path, record: RunRecord, views: Path) -> list[str]:
     """
     written = []
     for name in record.tables:
-        table = read_table(folder, name, SCORES if name == "scores" else None)
+        table = read_table(folder, name, SCORES if (record.kind, name) == ("probe", "scores") else None)
         if len(table) <= TABLE_ROWS_LIMIT:
-            written.append(f"{name}.json")
-            table.to_json(views / written[-1], orient="split", index=False, date_format="iso", double_precision=6)
+            with suppress(ValueError, TypeError, OverflowError):  # JSON cannot say what it holds
+                table.to_json(
+                    views / f"{name}.json", orient="split", index=False, date_format="iso", double_precision=6
+                )
+                written.append(f"{name}.json")
         if name == "scores" and set(COLUMNS) <= set(table.columns):
             for probe_set, rows in table.groupby("probe_set"):
                 answers = profile(rows).reset_index().rename_axis(columns=None)

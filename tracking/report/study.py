@@ -15,6 +15,7 @@ from ...core.probes import REGISTRIES, read_items, registry_folder
 from ...core.records import KINDS, RunRecord, Whole, read_table, whole_records
 from ...core.surveys import has_survey_truth, survey_truth
 from ...core.tables import EXAMPLES, INFLUENCE, QUERIES, SHARES
+from ..lineage import corpus
 from .arms import Arm, Attribution, Model, Study
 from .models import Found, common_reading, left_out, models_of, without_variants
 
@@ -189,7 +190,7 @@ def _source(one: Found) -> str:
     """Name of the corpus; of a file that is named by its language (`corpus/fa.parquet`) the folder's."""
     given = Path(str(one.record.settings.get("corpus", "")))
     by_language = given.suffix == ".parquet" and given.stem in one.record.inputs["languages"]
-    return given.parent.name if by_language and given.parent.name else str(one.record.inputs["corpus"]["name"])
+    return given.parent.name if by_language and given.parent.name else str(corpus(one.record).get("name"))
 
 
 def _training(inputs: Mapping[str, Any]) -> str:
