@@ -12,3 +12,18 @@ JSON_DEPTH = 100
 """Lists and objects within each other."""
 INTEGER = 2**63 - 1
 """Largest magnitude of an integer in JSON: what a table's column holds."""
+
+GREETING_SECONDS = 5
+"""How long a tracking server or database may take to answer the first call."""
+CALL_SECONDS = 60
+"""How long it may take to answer any other; `MLFLOW_HTTP_REQUEST_TIMEOUT` where that is set."""
+UPLOAD_BYTES_PER_SECOND = 100_000
+"""The slowest line over which files are sent: what a call may last beyond its seconds, by the size of what it carries."""
+ANSWER_BYTES = 64 << 20
+"""Of one answer of a tracking server: a page of runs has a few MB."""
+BUSY_SECONDS = 60
+"""How long a SQLite file that another program holds locked is waited for."""
+PUBLISHING_SECONDS = 600
+"""How long another process of ours that publishes to the same store is waited for: it sends one record in a second."""
+REASON_CHARACTERS = 300
+"""Of what a server, a database or a library says, in a message of ours."""

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 from valueshift.core.errors import ValueshiftError
-from valueshift.tracking.client import opened, shown
+from valueshift.tracking.address import shown
+from valueshift.tracking.client import opened
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from valueshift.core.digests import digest
 from valueshift.core.errors import ValueshiftError
 from valueshift.core.records import RunRecord
 from valueshift.tracking import schema
-from valueshift.tracking.client import shown
+from valueshift.tracking.address import shown
 
 
 def record(metrics: dict[str, float] | None = None, **parts: Any) -> RunRecord:

@@ -13,7 +13,8 @@ from tracking_stores import all_runs, free_port, is_complete, probe_record, sqli
 from valueshift.core.errors import ValueshiftError
 from valueshift.core.records import read_record
 from valueshift.tracking import client as client_module
-from valueshift.tracking.client import ServerAwayError, experiment_id, opened
+from valueshift.tracking.client import ServerAwayError, opened
+from valueshift.tracking.experiment import experiment_id
 from valueshift.tracking.publish import publish, publish_missing
 
 
