@@ -27,3 +27,5 @@ PUBLISHING_SECONDS = 600
 """How long another process of ours that publishes to the same store is waited for: it sends one record in a second."""
 REASON_CHARACTERS = 300
 """Of what a server, a database or a library says, in a message of ours."""
+SQLITE_PATH_BYTES = 460
+"""Of the path of a SQLite file: SQLite refuses one of 512 with the names of the files that it makes beside it."""

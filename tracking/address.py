@@ -54,9 +54,9 @@ def shown(uri: str) -> str:
             "http://host:5000 or postgresql://user@host:5432/name"
         ) from error
     scheme, separator, rest = uri.partition(":")
+    if not separator or scheme.startswith(("sqlite", "file")):  # a path, which may hold any of @ # :
+        return uri.partition("?")[0]
     before = re.split(r"[?#]", rest, maxsplit=1)[0]
-    if not separator or scheme.startswith(("sqlite", "file")):
-        return scheme + separator + before
     slashes = before[: len(before) - len(before.lstrip("/"))]
     # An @ further on is in the query, or else the ? is in an unquoted password.
     return f"{scheme}:{slashes}{_HIDDEN if '@' in rest[len(before) :] else before[len(slashes) :].rpartition('@')[2]}"

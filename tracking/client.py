@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from ..core.errors import ValueshiftError
 from ..core.files import whole_file
-from ..core.limits import BUSY_SECONDS, CALL_SECONDS, GREETING_SECONDS, PUBLISHING_SECONDS
+from ..core.limits import BUSY_SECONDS, CALL_SECONDS, GREETING_SECONDS, PUBLISHING_SECONDS, SQLITE_PATH_BYTES
 from ..core.paths import sqlite_uri
 from .address import is_database, line, shown, sqlite_file
 from .wire import bounded, last_status, within
@@ -44,6 +44,7 @@ def _limits(seconds: int) -> Iterator[None]:
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds),
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # it may hold a password
     }
     added = {name: value for name, value in ours.items() if name not in os.environ}
     os.environ.update(added)
@@ -98,7 +99,7 @@ def _sentence(error: Exception, uri: str) -> ValueshiftError | None:
         return ValueshiftError(f"{store} refuses: {reason}; {KEPT} when that is repaired")
     if isinstance(error, ImportError):
         return ValueshiftError(f"{store} needs a package: {reason}; install it: {KEPT}")
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.filename:
         reason = line(f"cannot write {error.filename}: {error.strerror or error}", uri)
         return ValueshiftError(f"{store} {reason}; {KEPT} when that is repaired")
     if any(
@@ -136,6 +137,11 @@ def _of_database(error: BaseException, store: str, opened: Path | None, reason: 
     """What an error of a database means; `opened`: the SQLite file, where it could not even be opened."""
     if "is locked" in reason:
         return ServerAwayError(f"{store} is held locked by another program; {KEPT} when that has let go of it")
+    if opened and len(os.fsencode(opened)) > SQLITE_PATH_BYTES:
+        return ValueshiftError(
+            f"SQLite opens no file whose path has more than {SQLITE_PATH_BYTES} bytes, such as {line(opened, '')}; "
+            f"choose a shorter folder, or set MLFLOW_TRACKING_URI: {KEPT}"
+        )
     if opened:
         return ValueshiftError(f"{opened} cannot be used by MLflow ({reason}); move it away or repair it: {KEPT}")
     if isinstance(error, OperationalError) and ":///" not in store:

@@ -72,7 +72,7 @@ def _of_id(client: MlflowClient, identity: str, source: str) -> Experiment:
     try:
         found = client.get_experiment(identity)
     except MlflowException as error:
-        if error.get_http_status_code() != HTTPStatus.NOT_FOUND or lacks(error):
+        if error.get_http_status_code() not in (HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST) or lacks(error):
             raise
         raise ValueshiftError(
             f"{source} names the experiment {identity}, which MLflow at {shown(client.tracking_uri)} does not have; "

@@ -28,7 +28,7 @@ def ui_command(root: Path, port: int = 5000) -> list[str]:
     if uri.startswith("http"):
         raise ValueshiftError(f"the runs are on a server: open {shown(uri)} in a browser")
     server = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
-    server += ["--artifacts-destination", str((root / "mlartifacts").resolve())]
+    server += ["--artifacts-destination", (root / "mlartifacts").resolve().as_uri()]
     return [*server, "--host", HOST, "--port", str(port), "--uvicorn-opts", "--log-level=warning"]
 
 
