@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from .app import Output, app
-from .show import publish_records
 
 
 @app.command()
@@ -18,27 +17,45 @@ def publish(
 ) -> None:
     """Send to MLflow what it does not have yet; again changes nothing."""
     from ..core.errors import ValueshiftError
-    from ..core.paths import existing_runs_root, runs_root
-    from ..core.records import find_records
-    from ..harness_ext.probe_record import write_probe_record
-    from ..harness_ext.results import read_probe_runs
-    from ..tracking.publish import publish_missing
+    from ..core.paths import existing_runs_root, mlflow_run_id, runs_root
+    from ..tracking.publish import publish_all, record_folders
 
     root = runs_root(output) if paths else existing_runs_root(output)
-    if not paths and not find_records(root):
+    refused: list[str] = []
+    records = _records_of(paths, root, refused) if paths else record_folders(root)
+    if not records and not refused:
         raise ValueshiftError(f"{root} holds no run record; give the folder of your run records with --output")
-    for path in paths or []:
-        if not (path / "record.json").is_file():
-            for run in read_probe_runs(path):
-                print(f"Record: {write_probe_record(root, run)}")
-    if paths:
-        given = [path for path in paths if (path / "record.json").is_file()]
-        publish_records(root, *given)
-    sent = publish_missing(root)
-    print(f"Sent {len(sent)} records that MLflow did not have." if sent else "MLflow has all records.")
-    for found in sent:
+    account = publish_all(records, root, into=mlflow_run_id() if paths else None)
+    if account.sent:
+        print(f"Sent {len(account.sent)} records that MLflow did not have.")
+    elif not account.failed:
+        print("MLflow has all records.")
+    for found in account.sent:
         print(f"  {found.record}: {found.where}")
+    refused += [str(complaint)] if (complaint := account.complaint()) else []
+    if refused:
+        raise ValueshiftError("\n".join(refused))
     print(f"Next: valueshift ui --output {root}")
+
+
+def _records_of(paths: list[Path], root: Path, refused: list[str]) -> list[Path]:
+    """The records that are given and those of the results that are given; why others cannot be read goes to `refused`."""
+    from ..core.errors import ValueshiftError
+    from ..harness_ext.probe_record import write_probe_record
+    from ..harness_ext.results import read_probe_runs
+
+    records = []
+    for path in paths:
+        try:
+            if (path / "record.json").is_file():
+                records.append(path)
+                continue
+            for run in read_probe_runs(path):
+                records.append(write_probe_record(root, run))
+                print(f"Record: {records[-1]}")
+        except ValueshiftError as error:
+            refused.append(str(error))
+    return records
 
 
 @app.command()

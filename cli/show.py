@@ -25,12 +25,12 @@ def counts(found: Mapping[str, int]) -> str:
 
 
 def publish_records(root: Path, *records: Path) -> None:
-    """Send records to MLflow; where it does not answer, say how to send them later."""
-    from ..tracking.client import ServerAwayError
-    from ..tracking.publish import publish
+    """Send records to MLflow; what is not sent is said, with how to send it later: the work is done and must not fail for it."""
+    from ..core.paths import mlflow_run_id
+    from ..tracking.publish import publish_all
 
-    for record in records:
-        try:
-            print(f"MLflow: {publish(record, root).where}")
-        except ServerAwayError as error:
-            sys.stderr.write(f"warning: {error}\n")
+    account = publish_all(records, root, into=mlflow_run_id())
+    for where in dict.fromkeys(published.where for published in account.done):
+        print(f"MLflow: {where}")
+    if complaint := account.complaint():
+        sys.stderr.write(f"warning: {complaint}\n")

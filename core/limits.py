@@ -27,3 +27,18 @@ LOCK_SECONDS = 600
 """How long a command waits for another that works for seconds, such as sending a record to MLflow."""
 WORK_SECONDS = 7 * 86_400
 """How long it waits for another that does the same long work, such as training, whose result it will then use."""
+
+GREETING_SECONDS = 5
+"""How long a tracking server or database may take to answer the first call."""
+CALL_SECONDS = 60
+"""How long it may take to answer any other; `MLFLOW_HTTP_REQUEST_TIMEOUT` where that is set."""
+UPLOAD_BYTES_PER_SECOND = 100_000
+"""The slowest line over which files are sent: what a call may last beyond its seconds, by the size of what it carries."""
+ANSWER_BYTES = 64 << 20
+"""Of one answer of a tracking server: a page of runs has a few MB."""
+BUSY_SECONDS = 60
+"""How long a SQLite file that another program holds locked is waited for."""
+REASON_CHARACTERS = 300
+"""Of what a server, a database or a library says, in a message of ours."""
+SQLITE_PATH_BYTES = 460
+"""Of the path of a SQLite file: SQLite refuses one of 512 with the names of the files that it makes beside it."""

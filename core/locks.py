@@ -14,6 +14,10 @@ from .limits import LOCK_NOTICE_SECONDS, LOCK_SECONDS
 log = logging.getLogger("valueshift")
 
 
+class BusyError(ValueshiftError):
+    """Another process has held what is wanted for longer than it is waited for."""
+
+
 @contextmanager
 def locked(path: Path, seconds: float = LOCK_SECONDS) -> Iterator[None]:
     """Hold an exclusive lock on `path` (a lock file beside it, and one that names its holder), waiting for other processes.
@@ -23,7 +27,8 @@ def locked(path: Path, seconds: float = LOCK_SECONDS) -> Iterator[None]:
         seconds: to wait at most.
 
     Raises:
-        ValueshiftError: another process still holds it, or the lock file cannot be written.
+        BusyError: another process still holds it.
+        ValueshiftError: the lock file cannot be written.
     """
     from filelock import FileLock, Timeout
 
@@ -38,7 +43,7 @@ def locked(path: Path, seconds: float = LOCK_SECONDS) -> Iterator[None]:
             try:
                 lock.acquire(timeout=max(0, seconds - LOCK_NOTICE_SECONDS))
             except Timeout:
-                raise ValueshiftError(
+                raise BusyError(
                     f"{path} is used by {_named(holder)}, and was not free within {seconds:,.0f} seconds; wait for that process, "
                     "or end it if it does nothing, and run this again"
                 ) from None

@@ -1,12 +1,15 @@
 """Where things live. Every environment variable of the project is read here and listed in docs/configuration.md."""
 
 import os
+import sys
 from pathlib import Path
+from urllib.parse import quote
 
 from .errors import ValueshiftError
 
 PACKAGE = Path(__file__).resolve().parent.parent
 TASKS = PACKAGE / "tasks"
+_MLFLOW_CHOICES = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID")
 
 
 def runs_root(output: str | Path | None = None) -> Path:
@@ -51,9 +54,15 @@ def hook_enabled() -> bool:
 
 
 def tracking_enabled() -> bool:
-    """Whether plain `lm_eval` runs are tracked: `MLFLOW_TRACKING_URI` is set and `VALUESHIFT_TRACKING` is not `off`."""
-    wanted = os.environ.get("VALUESHIFT_TRACKING", "").lower() != "off"
-    return wanted and bool(os.environ.get("MLFLOW_TRACKING_URI"))
+    """Whether plain `lm_eval` runs are tracked: MLflow is in use and `VALUESHIFT_TRACKING` is not `off`.
+
+    It is in use where one of MLflow's own variables names a store, an experiment or a run (`mlflow.set_tracking_uri` and
+    `mlflow.set_experiment` set them too), or where a run is active in this process.
+    """
+    if os.environ.get("VALUESHIFT_TRACKING", "").lower() == "off":
+        return False
+    fluent = sys.modules.get("mlflow.tracking.fluent")  # without it no run can be active
+    return any(map(os.environ.get, _MLFLOW_CHOICES)) or bool(fluent and fluent.active_run())
 
 
 def base_run() -> Path | None:
@@ -64,12 +73,27 @@ def base_run() -> Path | None:
 
 def mlflow_uri(root: Path) -> str:
     """`MLFLOW_TRACKING_URI`, else SQLite in the runs root."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root / 'mlflow.db').resolve()}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(root / "mlflow.db")
+
+
+def sqlite_uri(path: Path) -> str:
+    """The URI of a SQLite file, by a name under which MLflow and SQLAlchemy find that file and make no other folder.
+
+    SQLAlchemy reads `%20` as a blank and `?` as the end of the path, so these are quoted; but MLflow makes the folder of a
+    `sqlite:///` URI without unquoting it, which it leaves alone where the driver is named.
+    """
+    plain = str(path.resolve())
+    return f"sqlite+pysqlite:///{quote(plain)}" if "%" in plain or "?" in plain else f"sqlite:///{plain}"
 
 
 def mlflow_experiment() -> str:
     """`MLFLOW_EXPERIMENT_NAME`, else `valueshift`."""
     return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "valueshift"
+
+
+def mlflow_experiment_id() -> str | None:
+    """`MLFLOW_EXPERIMENT_ID`: an existing experiment, as MLflow itself understands it."""
+    return os.environ.get("MLFLOW_EXPERIMENT_ID") or None
 
 
 def mlflow_run_id() -> str | None:

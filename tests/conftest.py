@@ -17,6 +17,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # models are tiny and tests run side by side
 
 if TYPE_CHECKING:
+    from tracking_stores import Server
     from valueshift.tracking.report.arms import Study
     from valueshift.tracking.report.exhibit import Exhibit
 
@@ -58,6 +59,31 @@ def root(tmp_path: Path, empty_store: Path) -> Path:
     """A runs root whose MLflow store is empty."""
     shutil.copy(empty_store, tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def served_root(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
+    """A runs root with one record in its SQLite store."""
+    from tracking_stores import probe_record
+    from valueshift.tracking.publish import publish
+
+    root = tmp_path_factory.mktemp("served")
+    shutil.copy(empty_store, root)
+    with pytest.MonkeyPatch.context() as environment:
+        for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+            environment.delenv(name)
+        publish(probe_record(root), root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def server(served_root: Path) -> Iterator["Server"]:
+    """MLflow's server of that root; tests that use it are of the group `mlflow_server`."""
+    from tracking_stores import Server, free_port
+
+    running = Server(served_root, free_port())
+    yield running
+    running.kill()
 
 
 @pytest.fixture

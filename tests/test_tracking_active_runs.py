@@ -11,7 +11,8 @@ from tracking_stores import all_runs, contents, is_complete, probe_record, sqlit
 from valueshift.core.errors import ValueshiftError
 from valueshift.core.records import read_record
 from valueshift.tracking import schema
-from valueshift.tracking.client import experiment_id, opened
+from valueshift.tracking.client import opened
+from valueshift.tracking.experiment import experiment_id
 from valueshift.tracking.publish import publish, publish_missing
 
 

@@ -15,8 +15,9 @@ from valueshift.core.errors import ValueshiftError
 from valueshift.core.records import read_record, record_folder, write_record
 from valueshift.core.scores import COLUMNS
 from valueshift.tracking import schema
-from valueshift.tracking.client import experiment_id, opened
-from valueshift.tracking.lineage import label, made_by, tuned_on
+from valueshift.tracking.client import opened
+from valueshift.tracking.experiment import experiment_id
+from valueshift.tracking.lineage import label, made_by, makers, tuned_on
 from valueshift.tracking.publish import publish, publish_missing
 from valueshift.tracking.report.folder import GENERATOR, mark
 from valueshift.tracking.views import VIEWS
@@ -154,19 +155,19 @@ def test_a_placebo_is_named_so_and_a_model_from_elsewhere_has_no_such_params(roo
     assert label([placebo]) == "fa ko tanzil 2000 seed 1 placebo"
     assert tuned_on([placebo])["placebo"] is True
     other = read_record(comparison_record(root, digest("another")))
-    assert made_by(other, root) == ()
+    assert made_by(other, makers(root)) == ()
     assert not [name for name in schema.params(other) if name.startswith("tuned_on")]
 
 
 def test_of_several_models_only_what_they_agree_on_is_said(root: Path) -> None:
     first, second = finetune_record(root), finetune_record(root, seed=2, checkpoint=digest("x"))
     several = read_record(write_record(root, "attribution", {"base": BASE, "tuned": [TUNED, digest("x")]}, {}))
-    made = made_by(several, root)
+    made = made_by(several, makers(root))
     assert [one.digest for one in made] == [read_record(first).digest, read_record(second).digest]
     assert tuned_on(made) == {"languages": ["fa"], "corpus": "tanzil", "size": 2000, "placebo": False}
     assert schema.run_name(several, made) == "fa tanzil 2000 ← mt5-small attribution"
     unknown = write_record(root, "attribution", {"base": BASE, "tuned": [TUNED, digest("y")]}, {})
-    assert made_by(read_record(unknown), root) == ()
+    assert made_by(read_record(unknown), makers(root)) == ()
 
 
 def test_a_damaged_finetune_record_stops_only_its_own_publication(root: Path, client: MlflowClient) -> None:
@@ -174,7 +175,7 @@ def test_a_damaged_finetune_record_stops_only_its_own_publication(root: Path, cl
     broken = finetune_record(root, seed=2)
     (broken / "record.json").write_text("{")
     comparison_record(root)
-    with pytest.raises(ValueshiftError, match=r"is damaged .*MLflow has the 2 whole records"):
+    with pytest.raises(ValueshiftError, match=r"is damaged .*MLflow has 2 records and lacks 1: finetune-"):
         publish_missing(root)
     runs = client.search_runs(["1"])
     assert sorted(run.data.tags[schema.KIND] for run in runs) == ["comparison", "finetune"]

@@ -11,40 +11,22 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from tracking_stores import Fork, Server, free_port, publish_together
-from valueshift.core.digests import digest
+from tracking_stores import Answer, Fork, Proxy, Server, finetune_record, free_port, publish_together
 from valueshift.core.errors import ValueshiftError
-from valueshift.core.records import read_record, write_record
+from valueshift.core.records import read_record
 from valueshift.tracking import schema
 from valueshift.tracking.client import ServerAwayError
 from valueshift.tracking.publish import publish, publish_missing
-
-
-def finetune_record(root: Path, name: str = "a", rows: int = 20) -> Path:
-    """A record that sends a little of everything: figures, a curve, datasets, checkpoints, tables."""
-    steps = np.arange(1, rows + 1)
-    losses = pd.DataFrame({"step": steps, "epoch": steps / rows, "split": "train", "loss": 1 / steps})
-    noise = pd.DataFrame({"noise": np.random.default_rng(0).normal(size=rows)})
-    inputs = {"model": digest("base"), "corpus": {"name": "tanzil", "digest": digest(name)}, "languages": ["fa"]}
-    settings = {"model": "google/mt5-small", "checkpoint": f"checkpoints/{name}", "checkpoint_digest": digest([name])}
-    metrics = {"loss/train": 0.5, "steps": float(rows)}
-    return write_record(
-        root, "finetune", inputs, {"losses": losses, "noise": noise}, settings=settings, metrics=metrics
-    )
 
 
 def runs_of(uri: str) -> list[Run]:
@@ -152,49 +134,23 @@ def test_artifacts_that_do_not_fit(root: Path) -> None:
 # A server that fails
 
 
-class Failing:
-    """A proxy before a server that answers the first `healthy` requests and fails at all others.
+class Failing(Proxy):
+    """Answers the first `healthy` requests and fails at all others.
 
     `lost`: the failing request is carried out and only its answer is lost, and the connection with it.
     """
 
     def __init__(self, server: str, lost: bool) -> None:
-        self.server, self.lost, self.healthy, self.asked = server, lost, 0, 0
-        owner = self
+        self.healthy = 0
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+        def answer(_: Proxy, asked: BaseHTTPRequestHandler, body: bytes) -> Answer | None:
+            failing = self.asked > self.healthy
+            if failing and not lost:
+                return 500, [b"out of order"]
+            done = self.forward(asked, body)
+            return None if failing else done
 
-            def handle_any(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                owner.asked += 1
-                failing = owner.asked > owner.healthy
-                status, answer = (500, b"out of order") if failing and not owner.lost else owner.forward(self, body)
-                if failing and owner.lost:
-                    self.close_connection = True
-                    return
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        for verb in ("GET", "POST", "PUT", "PATCH", "DELETE"):
-            setattr(Handler, f"do_{verb}", Handler.handle_any)
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.uri = f"http://127.0.0.1:{self.http.server_address[1]}"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-
-    def forward(self, asked: BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes]:
-        headers = {"Content-Type": asked.headers.get("Content-Type") or "application/json"}
-        request = urllib.request.Request(self.server + asked.path, body or None, headers, method=asked.command)
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return int(answer.status), answer.read()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read()
+        super().__init__(server, answer)
 
 
 @pytest.mark.slow
@@ -223,7 +179,7 @@ def test_a_server_that_fails_at_any_request(tmp_path: Path, empty_store: Path, l
         proxy.healthy, proxy.asked = 1000, 0
         assert publish(folder, tmp_path, proxy.uri).already
     finally:
-        proxy.http.shutdown()
+        proxy.close()
         running.kill()
 
 
@@ -233,7 +189,7 @@ def test_a_server_that_always_answers_500_costs_no_time(tmp_path: Path) -> None:
     with pytest.raises(ServerAwayError, match=rf"MLflow at {proxy.uri} fails \(HTTP 500\); .*valueshift publish"):
         publish(finetune_record(tmp_path), tmp_path, proxy.uri)
     assert time.monotonic() - start < 5
-    proxy.http.shutdown()
+    proxy.close()
 
 
 @pytest.mark.slow

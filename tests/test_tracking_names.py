@@ -10,7 +10,6 @@ from valueshift.core.digests import digest
 from valueshift.core.errors import ValueshiftError
 from valueshift.core.records import RunRecord
 from valueshift.tracking import schema
-from valueshift.tracking.client import shown
 
 
 def record(metrics: dict[str, float] | None = None, **parts: Any) -> RunRecord:
@@ -138,8 +137,3 @@ def test_runs_are_linked_by_the_digests_of_their_models() -> None:
 )
 def test_run_names(parts: dict[str, Any], name: str) -> None:
     assert schema.run_name(record(**parts)) == name
-
-
-def test_credentials_are_not_shown() -> None:
-    assert shown("https://me:secret@host:8/x") == "https://host:8/x"
-    assert shown("sqlite:////a/b.db") == "sqlite:////a/b.db"

@@ -11,7 +11,8 @@ from mlflow import MlflowClient
 from tracking_stores import Fork, all_runs, is_complete, probe_record, publish_together, sqlite_uri
 from valueshift.core.records import read_record
 from valueshift.tracking import schema
-from valueshift.tracking.client import experiment_id, opened
+from valueshift.tracking.client import opened
+from valueshift.tracking.experiment import experiment_id
 from valueshift.tracking.publish import publish
 
 

@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 from tracking_stores import all_runs, contents, is_complete, probe_record, scores, sqlite_uri
 from valueshift.analysis.profiles import profile
 from valueshift.core.digests import digest
+from valueshift.core.paths import mlflow_uri
 from valueshift.core.records import read_record, read_table, write_record
 from valueshift.tracking import schema
 from valueshift.tracking.contents import TABLE_ROWS_LIMIT
@@ -96,13 +97,16 @@ def test_unknown_tables_and_many_params_are_taken(root: Path) -> None:
     assert names == {"record.json", "odd.parquet", "long.parquet", "scores.parquet", "odd.json", "scores.json"}
 
 
-def test_a_runs_root_with_blanks_and_umlauts(tmp_path: Path, empty_store: Path) -> None:
-    root = tmp_path / "meine Läufe & mehr"
-    root.mkdir()
+@pytest.mark.parametrize("name", ["meine Läufe & mehr", "a%20b", "g?", "h#x", "100%", "a@b:c;d"])
+def test_a_runs_root_of_any_name_holds_all_that_is_its(tmp_path: Path, empty_store: Path, name: str) -> None:
+    root = tmp_path / "beside" / name
+    root.mkdir(parents=True)
     shutil.copy(empty_store, root)
     done = publish(probe_record(root), root)
-    copy = MlflowClient(sqlite_uri(root)).download_artifacts(done.run_id, "record.json", str(tmp_path))
+    copy = MlflowClient(mlflow_uri(root)).download_artifacts(done.run_id, "record.json", str(tmp_path))
     assert read_record(root / done.record).model_dump_json(indent=2) == Path(copy).read_text(encoding="utf-8")
+    assert [path.name for path in root.parent.iterdir()] == [name]
+    assert {path.name for path in root.iterdir()} == {"mlflow.db", ".mlflow.db.lock", "mlartifacts", done.record}
 
 
 def test_the_experiment_of_the_environment(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

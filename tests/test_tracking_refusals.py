@@ -3,6 +3,7 @@
 import os
 import socket
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,8 @@ from tracking_stores import all_runs, free_port, is_complete, probe_record, sqli
 from valueshift.core.errors import ValueshiftError
 from valueshift.core.records import read_record
 from valueshift.tracking import client as client_module
-from valueshift.tracking.client import ServerAwayError, experiment_id, opened
+from valueshift.tracking.client import ServerAwayError, opened
+from valueshift.tracking.experiment import experiment_id
 from valueshift.tracking.publish import publish, publish_missing
 
 
@@ -57,11 +59,30 @@ def test_a_damaged_store_is_named_at_once(tmp_path: Path, damage: Callable[[Path
     [
         ("foo://bar", r"foo://bar refuses: .*unsupported URI"),
         ("sqlite:////dev/null/mlflow.db", r"cannot write /dev/null"),
+        ("sqlite://", "is a store in memory, gone when this command ends"),
+        ("sqlite:///:memory:", "is a store in memory"),
+        ("sqlite:///file::memory:?uri=true", "is a store in memory"),
+        ("sqlite:///file:x?mode=memory&cache=shared&uri=true", "is a store in memory"),
+        (f"sqlite:////tmp/{'x' * 200}/{'y' * 200}/{'z' * 200}/mlflow.db", "SQLite opens no file whose path has more"),
     ],
 )
 def test_a_store_that_cannot_be_is_named(tmp_path: Path, uri: str, reason: str) -> None:
-    with pytest.raises(ValueshiftError, match=f"{reason}.*valueshift publish"):
+    with pytest.raises(ValueshiftError, match=reason):
         publish(probe_record(tmp_path), tmp_path, uri)
+
+
+def test_a_store_that_another_program_holds_is_waited_for(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "BUSY_SECONDS", 1)
+    folder = probe_record(root)
+    with sqlite3.connect(root / "mlflow.db", check_same_thread=False) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        start = time.monotonic()
+        with pytest.raises(ServerAwayError, match=r"mlflow\.db is held locked by another program; the record is kept"):
+            publish(folder, root)
+        assert 0.9 < time.monotonic() - start < 5
+        monkeypatch.setattr(client_module, "BUSY_SECONDS", 30)
+        threading.Timer(0.5, other.rollback).start()
+        assert not publish(folder, root).already
 
 
 def test_a_refused_call_leaves_the_run_unfinished(root: Path) -> None:

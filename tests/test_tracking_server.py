@@ -4,7 +4,6 @@ import json
 import shutil
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,25 +28,7 @@ from valueshift.tracking.publish import publish, publish_missing
 from valueshift.tracking.ui import serve, ui_command
 from valueshift.tracking.views import LAYOUT, VIEWS
 
-
-@pytest.fixture(scope="module")
-def served_root(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
-    """A runs root with one record in its SQLite store."""
-    root = tmp_path_factory.mktemp("served")
-    shutil.copy(empty_store, root)
-    environment = pytest.MonkeyPatch()
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
-        environment.delenv(name, raising=False)
-    publish(probe_record(root), root)
-    environment.undo()
-    return root
-
-
-@pytest.fixture(scope="module")
-def server(served_root: Path) -> Iterator[Server]:
-    running = Server(served_root, free_port())
-    yield running
-    running.kill()
+pytestmark = pytest.mark.xdist_group("mlflow_server")
 
 
 def test_the_pages_show_what_was_published(served_root: Path, server: Server) -> None:

@@ -1,16 +1,22 @@
 """A record to publish, and the MLflow stores and servers that tests publish it to and look into."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import socket
 import sqlite3
 import subprocess
+import threading
 import time
+import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -50,6 +56,19 @@ def probe_record(root: Path, model: str = "google/mt5-small", **settings: Any) -
     settings = {"model": model, "engine": "fast", "batch_size": 64, "device": "cpu", **settings}
     return write_record(
         root, "probe", inputs, {"scores": table}, settings=settings, metrics=summary_metrics(table), notes=("A note.",)
+    )
+
+
+def finetune_record(root: Path, name: str = "a", rows: int = 20) -> Path:
+    """A record that sends a little of everything: figures, a curve, datasets, checkpoints, tables."""
+    steps = np.arange(1, rows + 1)
+    losses = pd.DataFrame({"step": steps, "epoch": steps / rows, "split": "train", "loss": 1 / steps})
+    noise = pd.DataFrame({"noise": np.random.default_rng(0).normal(size=rows)})
+    inputs = {"model": digest("base"), "corpus": {"name": "tanzil", "digest": digest(name)}, "languages": ["fa"]}
+    settings = {"model": "google/mt5-small", "checkpoint": f"checkpoints/{name}", "checkpoint_digest": digest([name])}
+    metrics = {"loss/train": 0.5, "steps": float(rows)}
+    return write_record(
+        root, "finetune", inputs, {"losses": losses, "noise": noise}, settings=settings, metrics=metrics
     )
 
 
@@ -116,3 +135,54 @@ class Server:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+
+
+Answer = tuple[int, Iterable[bytes]]
+
+
+class Proxy:
+    """A proxy before a server: `answer(proxy, request, body)` decides what is answered, None closes the connection at once."""
+
+    def __init__(self, server: str, answer: Callable[["Proxy", BaseHTTPRequestHandler, bytes], Answer | None]) -> None:
+        self.server, self.asked = server, 0
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_any(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                owner.asked += 1
+                self.close_connection = True
+                if (answered := answer(owner, self, body)) is None:
+                    return
+                status, content = answered
+                self.send_response(status)
+                self.send_header("Connection", "close")
+                self.end_headers()
+                with contextlib.suppress(OSError):
+                    for part in content:
+                        self.wfile.write(part)
+                        self.wfile.flush()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        for verb in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+            setattr(Handler, f"do_{verb}", Handler.handle_any)
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.uri = f"http://127.0.0.1:{self.http.server_address[1]}"
+        threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True).start()
+
+    def forward(self, asked: BaseHTTPRequestHandler, body: bytes) -> Answer:
+        headers = {"Content-Type": asked.headers.get("Content-Type") or "application/json"}
+        request = urllib.request.Request(self.server + asked.path, body or None, headers, method=asked.command)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return int(answer.status), [answer.read()]
+        except urllib.error.HTTPError as error:
+            return error.code, [error.read()]
+
+    def close(self) -> None:
+        self.http.shutdown()
+        self.http.server_close()

@@ -31,6 +31,7 @@ from ..core.records import RunRecord, read_table
 from ..core.scores import COLUMNS
 from ..core.tables import LOSSES, SCORES
 from . import schema
+from .client import answered, run_of
 from .lineage import Known, corpus, known_models
 from .report.folder import report_files
 
@@ -70,22 +71,22 @@ def _dataset(context: str, name: str, identity: str, source: dict[str, object]) 
     )
 
 
-def log_checkpoints(client: MlflowClient, run: Run, record: RunRecord, made: Sequence[RunRecord]) -> None:
+def log_checkpoints(client: MlflowClient, run_id: str, record: RunRecord, made: Sequence[RunRecord]) -> None:
     """Link the run with its checkpoints, which MLflow knows by path and digest: what was read and what was made.
 
     They are external models: referred to, never uploaded. Each is created once an experiment.
     """
-    run = client.get_run(run.info.run_id)  # one that was searched for lacks its inputs
+    run = run_of(client, run_id)  # one that was searched for lacks its inputs
     experiment = run.info.experiment_id
     read = [_external_model(client, experiment, known, digest) for digest, known in schema.models(record, made).items()]
     there = {item.model_id for item in (run.inputs.model_inputs if run.inputs else [])}
     if new := [model for model in read if model not in there]:
-        client.log_inputs(run.info.run_id, models=[LoggedModelInput(model) for model in new])
+        client.log_inputs(run_id, models=[LoggedModelInput(model) for model in new])
     written = record.settings.get("checkpoint_digest")
     if record.kind == "finetune" and isinstance(written, str):
         model = _external_model(client, experiment, known_models(made)[written], written)
         if model not in {item.model_id for item in (run.outputs.model_outputs if run.outputs else [])}:
-            client.log_outputs(run.info.run_id, [LoggedModelOutput(model, 0)])
+            client.log_outputs(run_id, [LoggedModelOutput(model, 0)])
 
 
 def _external_model(client: MlflowClient, experiment: str, known: Known, identity: str) -> str:
@@ -96,7 +97,7 @@ def _external_model(client: MlflowClient, experiment: str, known: Known, identit
     tags = {schema.DIGEST: identity, MLFLOW_MODEL_IS_EXTERNAL: "true"}
     params = {"path": known.path, "digest": identity}
     model = client.create_logged_model(experiment, name, tags=tags, params=params)
-    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    client.finalize_logged_model(answered(client, model.model_id), LoggedModelStatus.READY)
     return str(model.model_id)
 
 
@@ -125,7 +126,11 @@ def write_tables(folder: Path, record: RunRecord, views: Path) -> list[str]:
 
 def table_tag(names: Iterable[str], artifact_path: str | None, run: Run) -> tuple[str, str]:
     """The tag by which MLflow knows which artifacts are tables, with those that the run had before."""
-    before = json.loads(run.data.tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
+    try:
+        found = json.loads(run.data.tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
+    except ValueError:  # written by somebody else
+        found = None
+    before = found if isinstance(found, list) else []
     ours = [{"path": f"{artifact_path}/{name}" if artifact_path else name, "type": "table"} for name in names]
     return MLFLOW_LOGGED_ARTIFACTS, json.dumps([*before, *(entry for entry in ours if entry not in before)])
 

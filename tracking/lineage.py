@@ -18,16 +18,24 @@ class Known(NamedTuple):
     path: str
 
 
-def made_by(record: RunRecord, root: Path) -> tuple[RunRecord, ...]:
-    """The finetune records in `root` of the models that a record is about, in their order; of a finetune record itself.
+def made_by(record: RunRecord, made: Mapping[str, RunRecord]) -> tuple[RunRecord, ...]:
+    """The finetune records of the models that a record is about, in their order; a finetune record is its own.
 
     Empty where one of the models was not made here.
+
+    Args:
+        record: any.
+        made: those of `makers`.
     """
     if record.kind == "finetune":
         return (record,)
     wanted = digests_of(record.inputs.get("tuned", record.inputs.get("model")))
-    found = {made.settings.get("checkpoint_digest"): made for made in _finetune_records(root)}
-    return tuple(found[digest] for digest in wanted) if all(digest in found for digest in wanted) else ()
+    return tuple(made[digest] for digest in wanted) if all(digest in made for digest in wanted) else ()
+
+
+def makers(root: Path) -> dict[str, RunRecord]:
+    """The finetune records in `root` by the digest of the checkpoint that each made."""
+    return {str(record.settings.get("checkpoint_digest")): record for record in _finetune_records(root)}
 
 
 def digests_of(value: Any) -> list[str]:

@@ -34,6 +34,8 @@ from typing import Any, Literal, NamedTuple
 
 from ..core.digests import digest, file_sha256
 from ..core.errors import ValueshiftError
+from ..core.limits import JSON_BYTES
+from ..core.outside import regular_file
 from ..core.records import RunRecord
 from .lineage import Known, digests_of, known_models, label, tuned_on
 
@@ -84,9 +86,18 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def content_key(folder: Path, record: RunRecord) -> str:
-    """Name of this very content: the record's folder name and a hash of `record.json`, which holds the time."""
-    return f"{record.name}.{file_sha256(folder / 'record.json')[:16]}"
+def content_key(folder: Path, name: str | None = None) -> str:
+    """Name of this very content: the record's name and a hash of `record.json`, which holds the time.
+
+    Args:
+        folder: of the record.
+        name: of the record; else that of the folder, which is the same unless somebody has renamed it.
+
+    Raises:
+        ValueshiftError: there is no `record.json` that can be read.
+    """
+    path = regular_file(folder / "record.json", "run the command that made it again", JSON_BYTES)
+    return f"{name or folder.name}.{file_sha256(path)[:16]}"
 
 
 def clean(name: str) -> str:
@@ -247,13 +258,15 @@ def milliseconds(record: RunRecord) -> int:
     return int(record.created.timestamp() * 1000)
 
 
-def description(record: RunRecord) -> str:
-    """The record's notes as Markdown, and what of the record is not among the metrics."""
-    left_out = len(_all_metrics(record)) - METRICS_LIMIT
+def description(record: RunRecord, left_out: Sequence[str] = ()) -> str:
+    """The record's notes as Markdown, what of the record is not among the metrics, and what the server could not take."""
+    more = len(_all_metrics(record)) - METRICS_LIMIT
     sentences = [f"- {note}" for note in record.notes]
     if isinstance(report := record.settings.get("report"), str) and not Path(report).exists():
         sentences.append(f"- {report} was gone when this run was published.")
-    if left_out > 0:
-        sentences.append(f"- {left_out} more metrics are in the artifact `record.json`.")
+    if more > 0:
+        sentences.append(f"- {more} more metrics are in the artifact `record.json`.")
+    if left_out:
+        sentences.append(f"- This server does not take {', '.join(left_out)}: they are in the record `{record.name}`.")
     text = "\n".join(sentences)
     return text if len(text) <= DESCRIPTION_LIMIT else f"{len(record.notes)} notes are in the artifact `record.json`."

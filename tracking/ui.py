@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..core.errors import ValueshiftError
-from ..core.paths import mlflow_experiment, mlflow_uri
+from ..core.paths import mlflow_uri
 from . import MLFLOW_SWITCHES
-from .client import experiment_id, opened, shown
+from .address import shown
+from .client import opened
+from .experiment import experiment
 from .views import VIEWS
 
 HOST = "127.0.0.1"
@@ -26,7 +28,7 @@ def ui_command(root: Path, port: int = 5000) -> list[str]:
     if uri.startswith("http"):
         raise ValueshiftError(f"the runs are on a server: open {shown(uri)} in a browser")
     server = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
-    server += ["--artifacts-destination", str((root / "mlartifacts").resolve())]
+    server += ["--artifacts-destination", (root / "mlartifacts").resolve().as_uri()]
     return [*server, "--host", HOST, "--port", str(port), "--uvicorn-opts", "--log-level=warning"]
 
 
@@ -60,9 +62,9 @@ def serve(root: Path, port: int = 5000, announce: Callable[[str], object] = prin
         except OSError as error:
             raise ValueshiftError(f"port {port} is taken ({error.strerror}); choose another with --port") from error
     with opened(root, mlflow_uri(root)) as client:
-        experiment = experiment_id(client, mlflow_experiment())
+        where = experiment(client)
     for view in VIEWS:
-        announce(f"{view.title}: {view_address(f'http://{HOST}:{port}', experiment, view.key)}")
+        announce(f"{view.title}: {view_address(f'http://{HOST}:{port}', where, view.key)}")
     try:
         return subprocess.run(command, env=ui_environment(), check=False).returncode
     except KeyboardInterrupt:
