@@ -12,3 +12,10 @@ JSON_DEPTH = 100
 """Lists and objects within each other."""
 INTEGER = 2**63 - 1
 """Largest magnitude of an integer in JSON: what a table's column holds."""
+
+TABLE_BYTES = 16 << 20
+"""Of a CSV file of items, probes or shares."""
+PARQUET_BYTES = 8 << 30
+"""Of a Parquet file."""
+PARQUET_ROWS = 50_000_000
+"""Of a Parquet file: repeated values take next to no room in it."""
