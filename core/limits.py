@@ -19,3 +19,26 @@ PARQUET_BYTES = 8 << 30
 """Of a Parquet file."""
 PARQUET_ROWS = 50_000_000
 """Of a Parquet file: repeated values take next to no room in it."""
+FILES = 50_000
+"""Of one folder or archive that is imported."""
+ZIP_LIST_BYTES = 16 << 20
+"""Of the list of members at the end of a zip."""
+UNPACKED_RATIO = 200
+"""Bytes out of an archive for one in it; text gives 3 to 30, a bomb 1,000."""
+UNPACKED_FREE = 64 << 20
+"""Bytes out of an archive at which the ratio is not looked at."""
+UNPACKED_BYTES = 16 << 30
+"""Bytes out of an archive at all: All-the-News has 9 GB."""
+TEXT_BYTES = 2 << 30
+"""Of all text that is imported at once and held in memory, with 100 bytes for each line."""
+LINE_CHARACTERS = 16 << 20
+"""Of one line of text or of a table."""
+XML_BYTES = 64 << 20
+"""Of one XML file; a Bible has 13 MB at most."""
+XML_ELEMENTS = 2_000_000
+XML_DEPTH = 100
+"""Elements of one XML file, and how many lie within each other."""
+ARTICLE_CHARACTERS = 4 << 20
+"""Of one field of a table of news."""
+SPLIT_CHARACTERS = 20_000
+"""Of text that is split into sentences at once: the splitter's time grows with its square."""

@@ -39,3 +39,8 @@ def checked(name: str, kind: Kind) -> str:
             f"{name[:_MOST]!r}... is too long a name of {kind.what}; at most {_MOST} characters can be used"
         )
     return name
+
+
+def readable(text: str) -> str:
+    r"""A file's name as it can be printed and stored: what is not printable, or no UTF-8 on the disk, is written `\x..`."""
+    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in text)

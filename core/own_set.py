@@ -77,7 +77,7 @@ def _quoted(text: str) -> str:
 
 
 def _refuse_taken(name: str, languages: Iterable[str]) -> None:
-    """Raises ValueshiftError if lm-eval, the package or another set of the user has a task, group or tag of one of these names."""
+    """Raises ValueshiftError if lm-eval, the package or another own set has a task, group or tag of one of these names."""
     harness = find_spec("lm_eval")
     folders = [Path(place) / "tasks" for place in (harness and harness.submodule_search_locations) or ()]
     known = {task for folder in folders for task in _harness_tasks(folder)}

@@ -113,7 +113,7 @@ def test_plain_text_that_is_not_parallel_is_refused(release: Path) -> None:
     with pytest.raises(ValueshiftError, match=r"more\.jsonl, line 2: an object with id, language and text is needed"):
         import_corpus("text", release / "more.jsonl")
     write(release / "more.jsonl", "{\n")
-    with pytest.raises(ValueshiftError, match=r"more\.jsonl, line 1 is no JSON"):
+    with pytest.raises(ValueshiftError, match=r"more\.jsonl, line 1 is damaged"):
         import_corpus("text", release / "more.jsonl")
     write(release / "more.jsonl", '{"id": 1, "language": "../fa", "text": "x"}\n')
     with pytest.raises(ValueshiftError, match=r"more\.jsonl: '\.\./fa' is no language code"):
