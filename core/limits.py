@@ -42,3 +42,13 @@ ARTICLE_CHARACTERS = 4 << 20
 """Of one field of a table of news."""
 SPLIT_CHARACTERS = 20_000
 """Of text that is split into sentences at once: the splitter's time grows with its square."""
+EXCEL_ROWS = 1 << 20
+"""Of a sheet, as in Excel itself; and of the texts that its cells share."""
+EXCEL_ROW_BYTES = 16 << 20
+"""Of one row of a sheet; WVS-7 has 40 kB."""
+EXCEL_PART_BYTES = 8 << 20
+"""Of what else is in an Excel file, such as its styles."""
+SURVEY_COLUMNS = 16_384
+"""Of a survey file, as in Excel; WVS-7 has 600."""
+WEIGHT = 1e9
+"""Of one respondent: sums of more lose the others."""

@@ -18,7 +18,7 @@ from functools import partial
 from io import BufferedReader, TextIOBase, TextIOWrapper
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, TypeVar, cast
 from xml.etree.ElementTree import ParseError
 
 from . import limits
@@ -27,6 +27,8 @@ from .names import readable
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
+
+Row = TypeVar("Row")
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
@@ -72,7 +74,7 @@ class Source:
         if self.name.is_absolute() or ".." in self.name.parts:
             raise ValueshiftError(f"{self.where} leads out of the archive; do not trust it")
         with ExitStack() as stack:
-            with _damage_explained(f"{self.where} cannot be read"):
+            with damage_explained(f"{self.where} cannot be read"):
                 stream = cast(BufferedReader, stack.enter_context(self._open()))  # ZipExtFile reads and peeks like one
                 _refuse_pointer(stream, self.where)
             try:
@@ -106,7 +108,7 @@ class Source:
         with self.stream() as stream:
             bounded = _Bounded(stream, self.where, limits.XML_BYTES)
             try:
-                for event, element in iterparse(bounded, events=("start", "end")):
+                for event, element in iterparse(cast(IO[bytes], bounded), events=("start", "end")):
                     if event == "start":
                         count += 1
                         if count > limits.XML_ELEMENTS or len(around) >= limits.XML_DEPTH:
@@ -187,11 +189,11 @@ def _files(folder: Path) -> list[tuple[Path, str]]:
 def _sources(file: Path, name: str, stack: ExitStack, text: _Text) -> list[Source]:
     where = readable(str(file))
     if not file.name.lower().endswith(_ARCHIVES):
-        return [Source(PurePosixPath(readable(name)), where, partial(file.open, "rb"), text)]
-    with _damage_explained(f"{where} is a damaged archive"):
+        return [Source(PurePosixPath(readable(name)), where, partial(_open_file, file), text)]
+    with damage_explained(f"{where} is a damaged archive"):
         stream = stack.enter_context(file.open("rb"))
         _refuse_pointer(stream, where)
-        most = max(limits.UNPACKED_FREE, min(limits.UNPACKED_BYTES, limits.UNPACKED_RATIO * file.stat().st_size))
+        most = unpacked_limit(file.stat().st_size)
         members = _zip_members if file.suffix.lower() == ".zip" else _tar_members
         sources: dict[PurePosixPath, Source] = {}
         size = 0
@@ -210,6 +212,10 @@ def _sources(file: Path, name: str, stack: ExitStack, text: _Text) -> list[Sourc
                 raise ValueshiftError(f"{where} holds the member '{inside}' twice; do not trust it")
             sources[inside] = Source(inside, f"{where}: the member '{inside}'", reader, text)
     return list(sources.values())
+
+
+def _open_file(file: Path) -> IO[bytes]:
+    return file.open("rb")
 
 
 _Members = Iterator[tuple[str, int, Callable[[], IO[bytes]]]]
@@ -253,9 +259,9 @@ def opened_zip(stream: IO[bytes], where: str, stack: ExitStack) -> zipfile.ZipFi
 
 
 def _tar_members(stream: IO[bytes], where: str, most: int, stack: ExitStack) -> _Members:
-    packed = stream.read(2) == b"\x1f\x8b"
-    stream.seek(0)
-    unpacked = _Bounded(stack.enter_context(gzip.GzipFile(fileobj=stream)) if packed else stream, where, most)
+    if cast(BufferedReader, stream).peek(2).startswith(b"\x1f\x8b"):
+        stream = cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=stream)))
+    unpacked = _Bounded(stream, where, most)
     archive = stack.enter_context(tarfile.TarFile(fileobj=cast(IO[bytes], unpacked)))
     for member in archive:
         if member.isreg():
@@ -289,7 +295,7 @@ class _Bounded:
 
 
 @contextmanager
-def _damage_explained(what: str) -> Iterator[None]:
+def damage_explained(what: str) -> Iterator[None]:
     """Around calls of zipfile, tarfile and gzip alone: what they raise of hostile bytes has no common kind."""
     try:
         yield
@@ -297,6 +303,28 @@ def _damage_explained(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise ValueshiftError(f"{what} ({error or type(error).__name__}); download it again") from error
+
+
+def sound(rows: Iterator[Row], where: str) -> Iterator[Row]:
+    """The rows of a parser of hostile bytes, whatever it raises of them turned into a sentence.
+
+    Raises:
+        ValueshiftError: a row cannot be read; it is told by its place among those that could.
+    """
+    number = 0
+    try:
+        for row in rows:
+            yield row
+            number += 1
+    except ValueshiftError:
+        raise
+    except Exception as error:
+        raise ValueshiftError(f"{where} cannot be read after row {number} ({error!r}); download it again") from error
+
+
+def unpacked_limit(packed: int) -> int:
+    """How many bytes an archive of so many may unpack to."""
+    return max(limits.UNPACKED_FREE, min(limits.UNPACKED_BYTES, limits.UNPACKED_RATIO * packed))
 
 
 def _too_large(where: str, most: int) -> str:

@@ -162,7 +162,7 @@ def read_shares(path: Path, items: Mapping[str, Item]) -> pd.DataFrame:
         )
     if shares.notna().to_numpy().sum() == 0:
         raise ValueshiftError(f"{path} holds no share; {remedy}")
-    return shares.loc[[question for question in items if question in shares.index]].astype(float)
+    return pd.DataFrame(shares.loc[[question for question in items if question in shares.index]].astype(float))
 
 
 def rule(item: Item) -> str:
