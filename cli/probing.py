@@ -37,6 +37,7 @@ def probe(
     from ..core.files import writable
     from ..core.languages import parse_languages
     from ..core.paths import runs_root
+    from ..core.probes import other_wording
     from ..core.probes import probe_set as find_probe_set
     from ..harness_ext.alignment import parse_countries
     from ..harness_ext.probe_record import write_probe_record
@@ -53,8 +54,7 @@ def probe(
         limit,
         neutral="neutral_first" in needed,
     )
-    other = "wvs" if probe_set == "wvs_arora" else "wvs_arora"
-    names = (probe_set, other) if paraphrase else (probe_set,)
+    names = (probe_set, other_wording(probe_set)) if paraphrase else (probe_set,)
     chosen = [(asked, parse_languages(languages, asked.languages)) for asked in map(find_probe_set, names)]
     writable(root)
     records = []

@@ -254,6 +254,19 @@ def registry_folder(name: str) -> Path:
     return TASKS / registry if (TASKS / registry / "items.csv").is_file() else own_sets() / registry
 
 
+def other_wording(name: str) -> str:
+    """The set that asks the same items in other words.
+
+    Raises:
+        ValueshiftError: there is none.
+    """
+    registry = REGISTRIES.get(name, name)
+    for other in (registry, *(other for other, asked in REGISTRIES.items() if asked == registry)):
+        if other != name:
+            return other
+    raise ValueshiftError(f"probe set {name} has no other wording; leave --paraphrase out")
+
+
 def probe_set(name: str) -> ProbeSet:
     """A probe set by name: packaged (`wvs`) or imported into the cache.
 
