@@ -38,9 +38,9 @@ XML_BYTES = 64 << 20
 XML_ELEMENTS = 2_000_000
 XML_DEPTH = 100
 """Elements of one XML file, and how many lie within each other."""
-ARTICLE_CHARACTERS = 4 << 20
+ARTICLE_CHARACTERS = 2 << 20
 """Of one field of a table of news."""
-SPLIT_CHARACTERS = 20_000
+SPLIT_CHARACTERS = 5_000
 """Of text that is split into sentences at once: the splitter's time grows with its square."""
 EXCEL_ROWS = 1 << 20
 """Of a sheet, as in Excel itself; and of the texts that its cells share."""

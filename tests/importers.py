@@ -33,7 +33,7 @@ def _survey_files(folder: Path) -> Path:
 
 
 def _survey(path: Path) -> None:
-    write_survey(import_survey([path / "a.csv" if path.is_dir() else path]))
+    write_survey(import_survey([path / "a.csv" if path.suffix != ".zip" and len(str(path)) < 200 else path]))
 
 
 def _text_files(folder: Path) -> Path:

@@ -7,8 +7,9 @@ article`. Articles are split into sentences with pysbd (Sadvilkar and Neumann, 2
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import TextIOWrapper
+from itertools import islice
 from pathlib import Path
 
 from ...core import limits
@@ -21,7 +22,6 @@ PUBLICATIONS = ("New Yorker", "Reuters", "Fox News")
 
 MOST_SENTENCES = 10_000
 _BODIES = ("content", "article")
-_END = re.compile(r"""[.!?]["'”’)\]]*\s+""")
 
 
 def corpus_name(publication: str) -> str:
@@ -59,10 +59,9 @@ def read_news(path: Path, publications: Sequence[str] = PUBLICATIONS, most: int 
             english = releases[corpus].translations[0]
             if not body.strip():
                 english.left_out["article without text"] += 1
-            sentences = (text for piece in _pieces(body, english.left_out) for text in split(piece))
+            sentences = islice(_sentences(body, split, english.left_out), most - len(english.rows))
             english.rows += [(f"{article}.{number}", text) for number, text in enumerate(sentences, start=1)]
             if len(english.rows) >= most:
-                del english.rows[most:]
                 releases[corpus].notes.append(f"only the first {most:,} sentences were read")
                 wanted.remove(corpus)
                 if not wanted:
@@ -116,16 +115,14 @@ def _rows(file: Source) -> Iterator[dict[str, str]]:
         csv.field_size_limit(before)
 
 
-def _pieces(body: str, left_out: Counter[str]) -> Iterator[str]:
-    """An article whole or, where that would take the splitter too long, its paragraphs, in pieces that end with a sentence."""
+def _sentences(body: str, split: Callable[[str], list[str]], left_out: Counter[str]) -> Iterator[str]:
+    """The sentences of an article, a piece at a time where the whole would take the splitter too long."""
     most = limits.SPLIT_CHARACTERS
-    for piece in [body] if len(body) <= most else body.split("\n"):
-        while len(piece) > most:
-            ends = [match.end() for match in _END.finditer(piece, 0, most)]
-            if not ends:
-                left_out[f"paragraph with no end of a sentence in {most:,} characters"] += 1
-                piece = ""
-                break
-            yield piece[: ends[-1]]
-            piece = piece[ends[-1] :]
-        yield piece
+    for paragraph in [body] if len(body) <= most else body.split("\n"):
+        while len(paragraph) > most:
+            *whole, last = split(paragraph[:most]) or [""]  # the last may go on in the next piece
+            yield from whole
+            paragraph = paragraph[paragraph.rfind(last, 0, most) :] if whole else ""
+            if not whole:
+                left_out[f"paragraph without a sentence in {most:,} characters"] += 1
+        yield from split(paragraph)

@@ -70,6 +70,6 @@ def _records(source: Source) -> Iterator[tuple[str, str, str]]:
         record = parse_json(line, f"{source.where}, line {number}", "save it as JSON lines again")
         fields = record if isinstance(record, dict) else {}
         language, key, text = fields.get("language"), fields.get("id"), fields.get("text")
-        if not (isinstance(language, str) and isinstance(text, str) and isinstance(key, str | int)):
+        if not (isinstance(language, str) and isinstance(text, str) and type(key) in (str, int)):
             raise ValueshiftError(f"{source.where}, line {number}: an object with id, language and text is needed")
         yield code_of(language) or language, str(key), text
