@@ -23,7 +23,7 @@ from xml.etree.ElementTree import ParseError
 
 from . import limits
 from .errors import ValueshiftError
-from .names import readable
+from .names import readable, shown
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -82,7 +82,7 @@ class Source:
             except UnicodeDecodeError as error:
                 raise ValueshiftError(f"{self.where} is not UTF-8 ({error.reason}); save it as UTF-8") from error
             except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, zlib.error) as error:
-                raise ValueshiftError(f"{self.where} cannot be read ({error}); download it again") from error
+                raise ValueshiftError(f"{self.where} cannot be read ({shown(error)}); download it again") from error
 
     def lines(self) -> Iterator[str]:
         r"""Lines of a UTF-8 text without their ends, split at `\n` only: other separators occur inside sentences.
@@ -155,7 +155,7 @@ def opened(path: Path) -> Iterator[list[Source]]:
     except FileNotFoundError:
         raise ValueshiftError(f"{path} does not exist") from None
     except (OSError, ValueError) as error:
-        raise ValueshiftError(f"{readable(str(path))} cannot be read ({error}); give the path of a release") from error
+        raise ValueshiftError(f"{shown(path)} cannot be read ({shown(error)}); give the path of a release") from error
     text = _Text()
     with ExitStack() as stack:
         if stat.S_ISDIR(mode):
@@ -302,7 +302,7 @@ def damage_explained(what: str) -> Iterator[None]:
     except ValueshiftError:
         raise
     except Exception as error:
-        raise ValueshiftError(f"{what} ({error or type(error).__name__}); download it again") from error
+        raise ValueshiftError(f"{what} ({shown(error) or type(error).__name__}); download it again") from error
 
 
 def sound(rows: Iterator[Row], where: str) -> Iterator[Row]:
@@ -319,7 +319,9 @@ def sound(rows: Iterator[Row], where: str) -> Iterator[Row]:
     except ValueshiftError:
         raise
     except Exception as error:
-        raise ValueshiftError(f"{where} cannot be read after row {number} ({error!r}); download it again") from error
+        raise ValueshiftError(
+            f"{where} cannot be read after row {number} ({shown(repr(error))}); download it again"
+        ) from error
 
 
 def unpacked_limit(packed: int) -> int:

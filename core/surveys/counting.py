@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from .. import limits
 from ..errors import ValueshiftError
-from ..names import readable
+from ..names import shown
 from .countries import country_code
 from .labels import normalised, number
 from .tables import SurveyFile, survey_file
@@ -24,7 +24,6 @@ _COUNTRY = ("B_COUNTRY_ALPHA", "B_COUNTRY")
 _RESPONDENT = "D_INTERVIEW"
 _WAVE = "A_WAVE"
 _YEAR = "A_YEAR"
-_SHOWN = 80
 _YEARS = range(2017, 2024)  # fieldwork of wave 7, India's in 2023 included
 
 Problems = Counter[tuple[str, str]]
@@ -52,11 +51,6 @@ def refuse(file: str, problems: Problems, remedy: str) -> None:
         named = "; ".join(f"column {column}: {count} rows {what}" for (column, what), count in problems.most_common(4))
         more = f"; and {len(problems) - 4} more" if len(problems) > 4 else ""
         raise ValueshiftError(f"{file}, {named}{more}: {remedy}")
-
-
-def shown(text: str) -> str:
-    """What a file holds, as it can stand in a message: a damaged one may hold a book in one cell."""
-    return readable(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
 
 
 def count(path: Path, variables: Sequence[str], *, weighted: bool = True) -> Counts:
@@ -188,7 +182,7 @@ def _weights(column: "pd.Series[str]", typed: bool, problems: Problems) -> tuple
         if rows := int(wrong.sum()):
             example = shown(_text(column.to_numpy()[wrong][0]))
             problems[str(column.name), f"{what}{f', such as {example!r}' if example else ''}"] += rows
-    return np.where(np.isfinite(weights), weights, 0.0), converted
+    return np.where(np.isfinite(weights) & (weights <= limits.WEIGHT), weights, 0.0), converted
 
 
 def _check_wave(column: "pd.Series[str]", problems: Problems) -> None:

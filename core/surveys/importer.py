@@ -10,10 +10,10 @@ import pandas as pd
 
 from ..digests import file_sha256
 from ..errors import ValueshiftError
-from ..names import readable
+from ..names import readable, shown
 from ..paths import TASKS
 from ..probes import Item, read_items
-from .counting import WEIGHT, Counts, Problems, count, refuse, shown
+from .counting import WEIGHT, Counts, Problems, count, refuse
 from .labels import Labels, labels
 
 UNWEIGHTED = "none"
