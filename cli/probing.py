@@ -33,11 +33,13 @@ def probe(
     ] = False,
 ) -> None:
     """Ask a model the survey, write the run record, and publish it to MLflow."""
+    from ..core.probes import other_wording
+
+    names = (probe_set, other_wording(probe_set)) if paraphrase else (probe_set,)
     from ..analysis.readings import reading_named
     from ..core.files import writable
     from ..core.languages import parse_languages
     from ..core.paths import runs_root
-    from ..core.probes import other_wording
     from ..core.probes import probe_set as find_probe_set
     from ..harness_ext.alignment import parse_countries
     from ..harness_ext.probe_record import write_probe_record
@@ -54,7 +56,6 @@ def probe(
         limit,
         neutral="neutral_first" in needed,
     )
-    names = (probe_set, other_wording(probe_set)) if paraphrase else (probe_set,)
     chosen = [(asked, parse_languages(languages, asked.languages)) for asked in map(find_probe_set, names)]
     writable(root)
     records = []
