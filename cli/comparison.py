@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from ..core.languages import LANGUAGES
 from .show import print_table
 
 
@@ -55,7 +54,7 @@ def _print_ceiling(ceiling: Any) -> None:
 
 
 def _print_alignment_change(changes: Any) -> None:
-    own = [row for row in changes.itertuples() if _own(row.language) == row.country]
+    own = [row for row in changes.itertuples() if row.own]
     print_table(
         f"Alignment with the people of each language, Spearman (record: {len(changes)} pairs, p adjusted over them)",
         ["language", "country", "base", "tuned", "change", "95% interval", "adjusted p", "n"],
@@ -79,10 +78,6 @@ def _print_alignment_change(changes: Any) -> None:
             for row in own
         ],
     )
-
-
-def _own(language: str) -> str | None:
-    return LANGUAGES[language].country if language in LANGUAGES else None
 
 
 def _print_profiles(tables: dict[str, Any]) -> None:

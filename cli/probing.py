@@ -33,6 +33,9 @@ def probe(
     ] = False,
 ) -> None:
     """Ask a model the survey, write the run record, and publish it to MLflow."""
+    from ..core.probes import other_wording
+
+    names = (probe_set, other_wording(probe_set)) if paraphrase else (probe_set,)
     from ..analysis.readings import reading_named
     from ..core.files import writable
     from ..core.languages import parse_languages
@@ -53,8 +56,6 @@ def probe(
         limit,
         neutral="neutral_first" in needed,
     )
-    other = "wvs" if probe_set == "wvs_arora" else "wvs_arora"
-    names = (probe_set, other) if paraphrase else (probe_set,)
     chosen = [(asked, parse_languages(languages, asked.languages)) for asked in map(find_probe_set, names)]
     writable(root)
     records = []

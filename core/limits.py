@@ -42,3 +42,43 @@ REASON_CHARACTERS = 300
 """Of what a server, a database or a library says, in a message of ours."""
 SQLITE_PATH_BYTES = 460
 """Of the path of a SQLite file: SQLite refuses one of 512 with the names of the files that it makes beside it."""
+
+TABLE_BYTES = 16 << 20
+"""Of a CSV file of items, probes or shares."""
+PARQUET_BYTES = 8 << 30
+"""Of a Parquet file."""
+PARQUET_ROWS = 50_000_000
+"""Of a Parquet file: repeated values take next to no room in it."""
+FILES = 50_000
+"""Of one folder or archive that is imported."""
+ZIP_LIST_BYTES = 16 << 20
+"""Of the list of members at the end of a zip."""
+UNPACKED_RATIO = 200
+"""Bytes out of an archive for one in it; text gives 3 to 30, a bomb 1,000."""
+UNPACKED_FREE = 64 << 20
+"""Bytes out of an archive at which the ratio is not looked at."""
+UNPACKED_BYTES = 16 << 30
+"""Bytes out of an archive at all: All-the-News has 9 GB."""
+TEXT_BYTES = 2 << 30
+"""Of all text that is imported at once and held in memory, with 100 bytes for each line."""
+LINE_CHARACTERS = 16 << 20
+"""Of one line of text or of a table."""
+XML_BYTES = 64 << 20
+"""Of one XML file; a Bible has 13 MB at most."""
+XML_ELEMENTS = 2_000_000
+XML_DEPTH = 100
+"""Elements of one XML file, and how many lie within each other."""
+ARTICLE_CHARACTERS = 2 << 20
+"""Of one field of a table of news."""
+SPLIT_CHARACTERS = 5_000
+"""Of text that is split into sentences at once: the splitter's time grows with its square."""
+EXCEL_ROWS = 1 << 20
+"""Of a sheet, as in Excel itself; and of the texts that its cells share."""
+EXCEL_ROW_BYTES = 16 << 20
+"""Of one row of a sheet; WVS-7 has 40 kB."""
+EXCEL_PART_BYTES = 8 << 20
+"""Of what else is in an Excel file, such as its styles."""
+SURVEY_COLUMNS = 16_384
+"""Of a survey file, as in Excel; WVS-7 has 600."""
+WEIGHT = 1e9
+"""Of one respondent: sums of more lose the others."""

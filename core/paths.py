@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from .errors import ValueshiftError
+from .names import PROBE_SET
 
 PACKAGE = Path(__file__).resolve().parent.parent
 TASKS = PACKAGE / "tasks"
@@ -45,7 +46,8 @@ def own_sets() -> Path:
 
 def task_folders() -> list[Path]:
     """Folders of lm-eval task files: the package's, then those of users' own probe sets."""
-    return [TASKS, *sorted(own_sets().glob("*/tasks"))]
+    own = sorted(own_sets().glob("*/tasks"))
+    return [TASKS, *(folder for folder in own if PROBE_SET.pattern.fullmatch(folder.parent.name))]
 
 
 def hook_enabled() -> bool:

@@ -12,15 +12,17 @@ import re
 import unicodedata
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from . import limits
 from .errors import ValueshiftError
 from .files import whole_folder
 from .languages import TEST_LANGUAGES
+from .names import LANGUAGE
 from .paths import cache_root
 from .probes import PROBE_HEADER, defect, imported_folder
+from .sources import is_file, opened
 
 RELEASE_URL = "https://github.com/copenlu/value-probing/raw/ae5e826c664babd0170ec4511198e848e879a260/probes.zip"
 RELEASE_SHA256 = "bdb368f3aea4433919a656fc6e569199f5c9d286daaaf10920d51f57bf5a411b"
@@ -29,8 +31,6 @@ RELEASE_SETS = {"wvs": "wvs_arora", "hofstede": "hofstede_arora"}
 
 REVERSED = {"wvs_arora": {"Q128", "Q247"}, "hofstede_arora": set[str]()}
 """Questions that the release states the other way round than the survey, in all languages: their options are swapped."""
-
-_MOST_BYTES = 64 << 20
 
 
 @dataclass
@@ -53,7 +53,7 @@ def import_release(path: Path) -> list[ImportedLanguage]:
         ValueshiftError: the path holds no release, a language is missing, or a file is malformed.
     """
     files = _release_files(path)
-    report = []
+    imported: dict[str, list[tuple[ImportedLanguage, list[list[str]]]]] = {}
     for folder, name in RELEASE_SETS.items():
         found = {language: text for (part, language), text in files.items() if part == folder}
         if not found and folder == "hofstede":
@@ -63,15 +63,17 @@ def import_release(path: Path) -> list[ImportedLanguage]:
                 f"{path} has no {folder}/{missing[0]}.csv ({len(missing)} of {len(TEST_LANGUAGES)} languages are missing); "
                 f"give the whole release: probes.zip, or the folder that it unpacks to"
             )
+        imported[name] = [
+            _sound_rows(name, language, text, f"{path}: {folder}/{language}.csv") for language, text in found.items()
+        ]
+    for name, languages in imported.items():  # only once all of the release was read
         with whole_folder(imported_folder(name)) as temporary:
-            for language, text in found.items():
-                done, rows = _sound_rows(name, language, text, f"{path}: {folder}/{language}.csv")
-                report.append(done)
-                with (temporary / f"{language}.csv").open("w", encoding="utf-8", newline="") as stream:
+            for done, rows in languages:
+                with (temporary / f"{done.language}.csv").open("w", encoding="utf-8", newline="") as stream:
                     writer = csv.writer(stream, lineterminator="\n")
                     writer.writerow(PROBE_HEADER)
                     writer.writerows(rows)
-    return report
+    return [done for languages in imported.values() for done, _ in languages]
 
 
 def fetch_release() -> Path:
@@ -94,27 +96,25 @@ def fetch_release() -> Path:
 
 def _release_files(path: Path) -> dict[tuple[str, str], str]:
     """(folder, language) -> text of the release's tables, from a zip or a folder."""
-    contents: Iterable[tuple[PurePosixPath, bytes]]
-    if path.is_dir():
-        contents = (
-            (PurePosixPath(file.relative_to(path).as_posix()), file.read_bytes()) for file in path.rglob("*.csv")
-        )
-    elif zipfile.is_zipfile(path):
-        contents = _zip_contents(path)
-    elif path.exists():
+    if is_file(path) and not zipfile.is_zipfile(path):
         raise ValueshiftError(
             f"{path} is neither a folder nor a zip; give the release's probes.zip or its unpacked folder"
         )
-    else:
-        raise ValueshiftError(f"{path} does not exist")
-    files = {}
-    for name, content in contents:
-        key = (name.parent.name, name.stem)
-        if key[0] in RELEASE_SETS and "__MACOSX" not in name.parts and not name.name.startswith("."):
-            try:
+    files: dict[tuple[str, str], str] = {}
+    with opened(path) as sources:
+        for source in sources:
+            key = (source.name.parent.name, source.name.stem)
+            if key[0] not in RELEASE_SETS or source.name.suffix != ".csv" or not LANGUAGE.pattern.fullmatch(key[1]):
+                continue
+            if key in files:
+                raise ValueshiftError(f"{path} holds {key[0]}/{key[1]}.csv twice; give one copy of the release")
+            with source.stream() as stream:
+                content = stream.read(limits.TABLE_BYTES + 1)
+                if len(content) > limits.TABLE_BYTES:
+                    raise ValueshiftError(
+                        f"{source.where} has more than {limits.TABLE_BYTES:,} bytes; this is not the probe release"
+                    )
                 files[key] = content.decode("utf-8-sig")
-            except UnicodeDecodeError as error:
-                raise ValueshiftError(f"{path}: {name} is not UTF-8 ({error}); unpack the release again") from error
     if not files:
         raise ValueshiftError(
             f"{path} holds no wvs/<language>.csv; give the release's probes.zip or its unpacked folder"
@@ -122,23 +122,14 @@ def _release_files(path: Path) -> dict[tuple[str, str], str]:
     return files
 
 
-def _zip_contents(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
-    """Members of a zip, read in memory: their paths are looked at, never written to."""
-    with zipfile.ZipFile(path) as archive:
-        members = [member for member in archive.infolist() if member.filename.endswith(".csv")]
-        if sum(member.file_size for member in members) > _MOST_BYTES:
-            raise ValueshiftError(f"{path} unpacks to more than 64 MB; this is not the probe release")
-        for member in members:
-            try:
-                yield PurePosixPath(member.filename), archive.read(member)
-            except (zipfile.BadZipFile, RuntimeError) as error:
-                raise ValueshiftError(f"{path}: {member.filename} is damaged ({error}); download it again") from error
-
-
 def _sound_rows(name: str, language: str, text: str, where: str) -> tuple[ImportedLanguage, list[list[str]]]:
     done = ImportedLanguage(name, language)
     rows = []
-    for number, row in enumerate(list(csv.reader(io.StringIO(text, newline=""), delimiter="\t"))[1:], start=2):
+    try:
+        table = list(csv.reader(io.StringIO(text, newline=""), delimiter="\t"))[1:]
+    except csv.Error as error:
+        raise ValueshiftError(f"{where} is no sound table ({error}); unpack the release again") from error
+    for number, row in enumerate(table, start=2):
         if not any(row):
             continue
         if len(row) != 5 or not re.fullmatch(r"\d+[a-z]?", row[1]):
@@ -153,6 +144,8 @@ def _sound_rows(name: str, language: str, text: str, where: str) -> tuple[Import
             done.left_out.setdefault(reason, []).append(question)
         else:
             rows.append([question, statement, first, second, "", ""])
+    if not rows:
+        raise ValueshiftError(f"{where} has no probe that can be asked; give the whole release")
     done.kept = len(rows)
     return done, rows
 

@@ -1,6 +1,7 @@
 """Items (what is asked), probes (how it is worded) and probe sets (one wording in several languages)."""
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,11 +9,14 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from . import limits
 from .digests import text_digest
 from .errors import ValueshiftError
 from .languages import LANGUAGES
+from .names import PROBE_SET, SURVEY, checked, shown
+from .outside import regular_file
 from .paths import TASKS, own_sets
 
 MASK = "[MASK]"
@@ -20,12 +24,17 @@ PROBE_HEADER = ("question", "text", "first", "second", "reviewed", "note")
 REGISTRIES = {"wvs_arora": "wvs"}
 """Probe sets that ask the items of another set."""
 
+_REMEDY = "give a CSV file in UTF-8"
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
+
 
 def _codes(text: object) -> object:
     return tuple(int(code) for code in text.split(";")) if isinstance(text, str) and text else text or ()
 
 
-Codes = Annotated[tuple[int, ...], BeforeValidator(_codes)]
+Whole = Annotated[int, Field(ge=-(2**31), lt=2**31)]
+Codes = Annotated[tuple[Whole, ...], BeforeValidator(_codes)]
+Name = Annotated[str, Field(pattern=r"^\S{1,80}$")]
 
 
 class Item(BaseModel):
@@ -33,10 +42,10 @@ class Item(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    question: str
-    survey: str
-    variable: str
-    category: Annotated[int | None, BeforeValidator(lambda value: value or None)]
+    question: Name
+    survey: Annotated[str, Field(pattern=f"^{SURVEY.pattern.pattern}$", max_length=80)]
+    variable: Name
+    category: Annotated[Whole | None, BeforeValidator(lambda value: value or None)]
     category_name: str
     first_codes: Codes
     second_codes: Codes
@@ -108,28 +117,33 @@ def read_rows(path: Path, header: Sequence[str]) -> list[tuple[int, dict[str, st
         ValueshiftError: the file is missing, is not UTF-8 CSV, or a column is missing or unknown.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            found = tuple(reader.fieldnames or ())
-            if set(found) != set(header):
-                raise ValueshiftError(f"{path}: the columns are {','.join(found)}; they must be {','.join(header)}")
-            rows = []
-            for row in reader:
-                if None in row or None in row.values():
-                    raise ValueshiftError(f"{path}, line {reader.line_num}: {len(header)} fields are needed")
-                rows.append((reader.line_num, row))
-            return rows
-    except FileNotFoundError:
-        raise ValueshiftError(f"{path} does not exist") from None
+        stream = io.StringIO(
+            regular_file(path, _REMEDY, limits.TABLE_BYTES).read_bytes().decode("utf-8-sig"), newline=""
+        )
+        reader = csv.DictReader(stream, strict=True)
+        found = tuple(reader.fieldnames or ())
+        if sorted(found) != sorted(header):
+            raise ValueshiftError(f"{path}: the columns are {shown(','.join(found))}; they must be {','.join(header)}")
+        rows = []
+        for row in reader:
+            where = f"{path}, line {reader.line_num}"
+            if None in row or None in row.values():
+                raise ValueshiftError(f"{where}: {len(header)} fields are needed")
+            if unreadable := [column for column in header if _CONTROL.search(row[column])]:
+                raise ValueshiftError(f"{where}, {unreadable[0]}: there is a control character; remove it")
+            rows.append((reader.line_num, row))
+        return rows
+    except OSError as error:
+        raise ValueshiftError(f"{path} cannot be read ({error.strerror or error}); {_REMEDY}") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueshiftError(f"{path} is no UTF-8 CSV file: {error}") from error
+        raise ValueshiftError(f"{path} is no UTF-8 CSV file: {error}; {_REMEDY}") from error
 
 
 def read_items(path: Path) -> dict[str, Item]:
     """The items of a registry file, by question, in file order.
 
     Raises:
-        ValueshiftError: a row is malformed or a question appears twice.
+        ValueshiftError: there is no row, one is malformed, or a question appears twice.
     """
     items: dict[str, Item] = {}
     for line, row in read_rows(path, tuple(Item.model_fields)):
@@ -138,10 +152,12 @@ def read_items(path: Path) -> dict[str, Item]:
         except ValidationError as error:
             first = error.errors()[0]
             field = first["loc"][0] if first["loc"] else "row"
-            raise ValueshiftError(f"{path}, line {line}, {field}: {first['msg']}") from error
+            raise ValueshiftError(f"{path}, line {line}, {field}: {shown(first['msg'])}") from error
         if item.question in items:
             raise ValueshiftError(f"{path}, line {line}: question {item.question} appears twice")
         items[item.question] = item
+    if not items:
+        raise ValueshiftError(f"{path} has a header and no question; add a row for each")
     return items
 
 
@@ -171,12 +187,11 @@ class ProbeSet:
         Raises:
             ValueshiftError: the language is not in the set, or a row cannot be asked.
         """
-        path = self.folder / f"{language}.csv"
-        if not path.is_file():
+        if language not in self.languages:
             raise ValueshiftError(
                 f"probe set {self.name} has no language '{language}'; it has {', '.join(self.languages) or 'none'}"
             )
-        return read_probes(path, self.name, language, self.items)
+        return read_probes(self.folder / f"{language}.csv", self.name, language, self.items)
 
     def digest(self, language: str) -> str:
         """Digest of what is asked in one language: question, text and options of every probe."""
@@ -187,12 +202,12 @@ def read_probes(path: Path, probe_set: str, language: str, items: dict[str, Item
     """The probes of one file, in file order.
 
     Raises:
-        ValueshiftError: a row cannot be asked, its question is unknown to `items`, or appears twice.
+        ValueshiftError: there is no row, one cannot be asked, its question is unknown to `items`, or appears twice.
     """
     probes: dict[str, Probe] = {}
     for line, row in read_rows(path, PROBE_HEADER):
         question = row["question"]
-        where = f"{path}, line {line}, question {question}"
+        where = f"{path}, line {line}, question {shown(question)}"
         if question not in items:
             raise ValueshiftError(f"{where}: not in the item registry")
         if question in probes:
@@ -208,6 +223,8 @@ def read_probes(path: Path, probe_set: str, language: str, items: dict[str, Item
             first=row["first"],
             second=row["second"],
         )
+    if not probes:
+        raise ValueshiftError(f"{path} has a header and no probe; add a row for each question")
     return list(probes.values())
 
 
@@ -221,15 +238,33 @@ def _items(path: Path) -> dict[str, Item]:
     return read_items(path)
 
 
+def forget_items() -> None:
+    """Read registries again where they are needed next: one was replaced."""
+    _items.cache_clear()
+
+
 def imported_folder(name: str) -> Path:
     """Where the probe files of an imported set, or of a user's own, live."""
-    return own_sets() / name / "probes"
+    return own_sets() / checked(name, PROBE_SET) / "probes"
 
 
 def registry_folder(name: str) -> Path:
     """The folder with the registry (`items.csv`) that a probe set asks, and with its survey truth (`truth/`)."""
-    registry = REGISTRIES.get(name, name)
+    registry = checked(REGISTRIES.get(name, name), PROBE_SET)
     return TASKS / registry if (TASKS / registry / "items.csv").is_file() else own_sets() / registry
+
+
+def other_wording(name: str) -> str:
+    """The set that asks the same items in other words.
+
+    Raises:
+        ValueshiftError: there is none.
+    """
+    registry = REGISTRIES.get(name, name)
+    for other in (registry, *(other for other, asked in REGISTRIES.items() if asked == registry)):
+        if other != name:
+            return other
+    raise ValueshiftError(f"probe set {name} has no other wording; leave --paraphrase out")
 
 
 def probe_set(name: str) -> ProbeSet:
@@ -238,9 +273,7 @@ def probe_set(name: str) -> ProbeSet:
     Raises:
         ValueshiftError: there is no such set, with both ways to get it.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise ValueshiftError(f"'{name}' is no name of a probe set; names are lower-case letters, digits and _")
-    for folder in (TASKS / name / "probes", imported_folder(name)):
+    for folder in (TASKS / checked(name, PROBE_SET) / "probes", imported_folder(name)):
         if any(folder.glob("*.csv")):
             return ProbeSet(name, folder)
     if (TASKS / name).is_dir():

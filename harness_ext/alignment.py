@@ -1,6 +1,7 @@
 """Alignment of a model's answers with the people of a language's countries, as the harness and `valueshift probe` report it."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from ..analysis.significance import adjusted
 from ..core.digests import text_digest
 from ..core.errors import ValueshiftError
 from ..core.languages import LANGUAGES
+from ..core.names import COUNTRY
 from ..core.probes import Item
 from ..core.surveys import SurveyTruth
 
@@ -27,7 +29,7 @@ def parse_countries(texts: Sequence[str]) -> dict[str, list[str]]:
     chosen: dict[str, list[str]] = {}
     for text in texts:
         code, _, countries = text.partition("=")
-        if not countries or not all(len(country) == 3 and country.isupper() for country in countries.split("+")):
+        if not all(COUNTRY.pattern.fullmatch(country) for country in countries.split("+")):
             raise ValueshiftError(f"'{text}' names no country; write LANGUAGE=ISO3, such as de=AUT or de=DEU+AUT")
         chosen[code] = countries.split("+")
     return chosen
@@ -35,6 +37,9 @@ def parse_countries(texts: Sequence[str]) -> dict[str, list[str]]:
 
 def countries_of(code: str, chosen: Countries, truth: SurveyTruth) -> list[str]:
     """The surveyed countries of a language: those chosen, else its default one; empty where that was not surveyed.
+
+    A survey of the user's own may be in languages without a default country (`core.languages`). These have the countries of
+    its shares that are no other language's.
 
     Raises:
         ValueshiftError: a chosen country was not surveyed.
@@ -44,8 +49,22 @@ def countries_of(code: str, chosen: Countries, truth: SurveyTruth) -> list[str]:
         raise ValueshiftError(
             f"{missing[0]} is not in the survey ({truth.provenance}); it has {', '.join(sorted(surveyed))}"
         )
-    default = (LANGUAGES[code].country,) if code in LANGUAGES else ()
-    return [country for country in chosen.get(code, default) if country in surveyed]
+    if code in chosen:
+        return list(chosen[code])
+    if code in LANGUAGES:
+        return [country for country in (LANGUAGES[code].country,) if country in surveyed]
+    others = {language.country for language in LANGUAGES.values()}
+    return [country for country in truth.profile.columns if truth.source == "own" and country not in others]
+
+
+def stated_countries(settings: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The countries that a probe record was asked to be compared with, by language (see `parse_countries`).
+
+    Raises:
+        ValueshiftError: the record states something else.
+    """
+    stated = settings.get("countries", [])
+    return parse_countries([str(text) for text in stated] if isinstance(stated, list) else [str(stated)])
 
 
 def chosen_countries(code: str, stated: object) -> dict[str, list[str]]:

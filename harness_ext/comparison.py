@@ -18,7 +18,7 @@ from ..core.errors import ValueshiftError
 from ..core.probes import REGISTRIES, Item, probe_set
 from ..core.records import write_record
 from ..core.surveys import SurveyTruth, has_survey_truth, survey_truth
-from .alignment import alignment_note, survey_identity
+from .alignment import alignment_note, stated_countries, survey_identity
 from .movement import movement, movement_metrics
 from .results import ProbeRun
 
@@ -44,7 +44,8 @@ def compare(base: ProbeRun, tuned: ProbeRun, root: Path) -> tuple[Path, dict[str
     }
     if base.inputs["probe_set"] != tuned.inputs["probe_set"]:
         tables["ceiling"] = noise_ceiling(profile(before), profile(after), items, selection)
-    moved, not_made = movement(before, after, items, selection, truth)
+    countries = stated_countries(tuned.settings) | stated_countries(base.settings)
+    moved, not_made = movement(before, after, items, selection, truth, countries)
     notes = [*mixed, *_left_out(before, after), *not_made]
     if truth is None:
         notes.append(f"There is no survey truth for {base.inputs['probe_set']}: changes in alignment are not computed.")
@@ -67,6 +68,7 @@ def compare(base: ProbeRun, tuned: ProbeRun, root: Path) -> tuple[Path, dict[str
             "runs": {"base": digest(base.inputs), "tuned": digest(tuned.inputs)},
             "survey": survey["digest"] if survey else None,
             **({} if reading == "sum" else {"reading": reading}),
+            **({"countries": countries} if countries else {}),
         },
         tables | moved,
         settings={"base": base.name, "tuned": [tuned.name], "survey": survey},

@@ -11,9 +11,9 @@ from ..analysis.direction import parallelism, plane
 from ..analysis.profiles import Selection, profile, selected
 from ..analysis.similarity import dissimilarity, mean_dissimilarity, structure
 from ..core.errors import ValueshiftError
-from ..core.languages import LANGUAGES
 from ..core.probes import Item
 from ..core.surveys import SurveyTruth
+from .alignment import Countries, countries_of
 
 
 def movement(
@@ -22,6 +22,7 @@ def movement(
     items: Mapping[str, Item],
     selection: Selection,
     truth: SurveyTruth | None = None,
+    countries: Countries | None = None,
 ) -> tuple[dict[str, pd.DataFrame], list[str]]:
     """Tables of what moved between two sets of scores, and sentences on what could not be made of them.
 
@@ -31,10 +32,12 @@ def movement(
         items: their registry.
         selection: the paper's questions or all.
         truth: the survey, where there is one.
+        countries: of a language, where they are not its default one.
 
     Returns:
-        `alignment_change` [Table 3], every language with the countries of all; `similarity` [Fig. 5, 12], one row on how
-        alike the two similarity structures are; `structure`, the dissimilarities themselves: model, first, second,
+        `alignment_change` [Table 3], every language with the countries of all (of a survey of the user's own: with all of
+        its countries), `own` where one is the language's own; `similarity` [Fig. 5, 12], one row on how alike the two
+        similarity structures are; `structure`, the dissimilarities themselves: model, first, second,
         dissimilarity; `mean_dissimilarity` [6] of base and tuned; `direction` [Fig. 4, 11]: model, language, x, y, and
         of the whole plane the shares of variance explained_x and explained_y, n, dropped; `parallelism`, one row. A
         table that cannot be made is left out and its reason among the sentences.
@@ -53,7 +56,10 @@ def movement(
     shared = [language for language in both["base"].columns if language in both["tuned"].columns]
     joined = {model: table[shared] for model, table in both.items()}
     if truth is not None:
-        add("alignment_change", lambda: _alignment_change(both["base"], both["tuned"], truth, items, selection))
+        add(
+            "alignment_change",
+            lambda: _alignment_change(both["base"], both["tuned"], truth, items, selection, countries or {}),
+        )
     add("similarity", lambda: pd.DataFrame([structure(joined["base"], joined["tuned"], items, selection)]))
     add("structure", lambda: _structures(joined))
     add(
@@ -68,7 +74,7 @@ def movement(
 def movement_metrics(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
     """The figures of these tables that summarise a comparison, by their metric names.
 
-    `rho_change/<language>.<ISO3>` is for each language the change with the people of its own country.
+    `rho_change/<language>.<ISO3>` is for each language the change with the people of its own countries.
     """
     metrics: dict[str, float] = {}
     if "similarity" in tables:
@@ -77,7 +83,7 @@ def movement_metrics(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
         metrics["0_overview/parallelism"] = tables["parallelism"]["cosine"].iloc[0]
     if "alignment_change" in tables:
         changes = tables["alignment_change"]
-        own = changes[changes["country"] == changes["language"].map(_country)]
+        own = changes[changes["own"]]
         names = "rho_change/" + own["language"] + "." + own["country"]
         metrics |= dict(zip(names, own["change"], strict=True))
     if "mean_dissimilarity" in tables:
@@ -86,18 +92,21 @@ def movement_metrics(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items() if np.isfinite(value)}
 
 
-def _country(language: str) -> str | None:
-    return LANGUAGES[language].country if language in LANGUAGES else None
-
-
 def _alignment_change(
-    base: pd.DataFrame, tuned: pd.DataFrame, truth: SurveyTruth, items: Mapping[str, Item], selection: Selection
+    base: pd.DataFrame,
+    tuned: pd.DataFrame,
+    truth: SurveyTruth,
+    items: Mapping[str, Item],
+    selection: Selection,
+    chosen: Countries,
 ) -> pd.DataFrame:
     languages = dict.fromkeys([*base.columns, *tuned.columns])
-    countries = [country for language in languages if (country := _country(language)) in truth.profile.columns]
+    own = [(language, country) for language in languages for country in countries_of(language, chosen, truth)]
+    countries = list(truth.profile.columns if truth.source == "own" else dict.fromkeys(country for _, country in own))
     if not countries:
         raise ValueshiftError(f"the survey has no country of {', '.join(languages)} ({truth.provenance})")
-    return alignment_change(base, [tuned], truth.profile[countries], items, selection)
+    table = alignment_change(base, [tuned], truth.profile[countries], items, selection)
+    return table.assign(own=[pair in own for pair in zip(table["language"], table["country"], strict=True)])
 
 
 def _structures(models: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -38,6 +38,8 @@ def write_probe_record(
     tables = {"scores": run.scores}
     metrics = summary_metrics(scores)
     settings = {**run.settings, "reading": reading}
+    if countries:  # for whoever compares this run with another
+        settings["countries"] = [f"{code}={'+'.join(chosen)}" for code, chosen in countries.items()]
     notes = [f"Answers and p_first are read as `{reading}`."]
     if has_survey_truth(name):
         truth = survey_truth(name)

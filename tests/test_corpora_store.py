@@ -4,10 +4,12 @@ from collections import Counter
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from corpora_files import write
 from hypothesis import given
 from hypothesis import strategies as st
+from valueshift.core import limits
 from valueshift.core.errors import ValueshiftError
 from valueshift.finetune.corpora.codes import code_of
 from valueshift.finetune.corpora.importing import import_corpus
@@ -88,3 +90,50 @@ def test_a_corpus_is_found_by_name_or_path_and_damage_is_named(release: Path, tm
     write(toy, "no Parquet")
     with pytest.raises(ValueshiftError, match="is no corpus with id, language and text"):
         read_corpus(str(toy))
+
+
+SENTENCES = pd.DataFrame({"id": [1, 2], "language": ["de", "fa"], "text": ["a", "b"]})
+TEXT = SENTENCES.astype({"id": str})
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        SENTENCES.set_index("id"),
+        SENTENCES.set_index(["id", "language"]),
+        SENTENCES.drop(columns="id").set_axis(pd.RangeIndex(1, 3, name="id")),
+        SENTENCES.astype({"id": "Int64"}),
+        SENTENCES.astype({"id": "category", "language": "category"}),
+        SENTENCES.astype({"language": "string", "text": pd.ArrowDtype(pa.large_string())}),
+        SENTENCES.assign(more=[[1], [2]]),
+    ],
+    ids=["index", "two indexes", "range", "nullable", "category", "large string", "another column"],
+)
+def test_a_corpus_is_the_same_however_its_table_was_made(tmp_path: Path, table: pd.DataFrame) -> None:
+    table.to_parquet(tmp_path / "a.parquet")
+    found = read_corpus(str(tmp_path / "a.parquet")).table
+    assert found.astype(object).equals(TEXT.astype(object))
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (SENTENCES.assign(text=[["a"], ["b"]]), "column text: it holds list.*, not text"),
+        (SENTENCES.assign(text=[b"a", b"b"]), "column text: it holds binary, not text"),
+        (SENTENCES.assign(id=[1.5, 2.0]), "column id: it holds double, not text"),
+        (SENTENCES.assign(language=[True, False]), "column language: it holds bool, not text"),
+        (SENTENCES.drop(columns="id"), "has no column id"),
+        (SENTENCES.assign(id=pd.array([1, None], "Int64")), "row 2: id, language or text is missing"),
+    ],
+)
+def test_a_table_that_is_no_corpus_is_named_by_its_column(tmp_path: Path, table: pd.DataFrame, said: str) -> None:
+    table.to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ValueshiftError, match=rf"a\.parquet.*{said}"):
+        read_corpus(str(tmp_path / "a.parquet"))
+
+
+def test_more_rows_than_memory_holds_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    SENTENCES.to_parquet(tmp_path / "a.parquet")
+    monkeypatch.setattr(limits, "PARQUET_ROWS", 1)
+    with pytest.raises(ValueshiftError, match="has 2 rows, at most 1 are read"):
+        read_corpus(str(tmp_path / "a.parquet"))

@@ -1,12 +1,16 @@
 """News become sentences by publication; plain text is aligned by line, JSON by id; what is neither is refused."""
 
+import csv
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
+import pysbd
 import pytest
 from corpora_files import texts, write
+from valueshift.core import limits
 from valueshift.core.errors import ValueshiftError
 from valueshift.finetune.corpora.importing import import_corpus
 from valueshift.finetune.corpora.news import corpus_name
@@ -83,6 +87,56 @@ def test_news_that_is_none_is_refused(release: Path) -> None:
     ]
 
 
+def test_a_long_article_is_split_in_pieces_and_nothing_but_an_endless_paragraph_is_lost(
+    release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sentences = [f"Number {n} was said by Dr. Lee." for n in range(9)]
+    body = " ".join(sentences[:3]) + "\n" + " ".join(sentences[3:8]) + "\n" + "and so on " * 60 + "\n" + sentences[8]
+    file = news_file(release / "a.csv", "1.0", [("7", "Reuters", body)])
+    (done,) = import_corpus("news", file)
+    assert len(texts("news_reuters", "en")) == 10
+
+    monkeypatch.setattr(limits, "SPLIT_CHARACTERS", 80)
+    (done,) = import_corpus("news", file)
+    assert list(texts("news_reuters", "en").values()) == sentences
+    assert done.languages[0].left_out == {"paragraph without a sentence in 80 characters": 1}
+
+
+@pytest.mark.parametrize("unit", ["The cat sat on the mat. ", "and then, ", "A line.\n", "a", "\n"])
+def test_the_splitter_whose_time_grows_with_the_square_gets_no_long_text(
+    release: Path, unit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+
+    def segment(self: object, text: str) -> list[str]:
+        given.append(len(text))
+        return text.splitlines(keepends=True) if "\n" in text else [part + ". " for part in text.split(". ") if part]
+
+    monkeypatch.setattr(pysbd.Segmenter, "segment", segment)
+    with suppress(ValueshiftError):  # nothing may be left
+        import_corpus("news", news_file(release / "a.csv", "1.0", [("7", "Reuters", unit * (100_000 // len(unit)))]))
+    assert max(given) <= limits.SPLIT_CHARACTERS and sum(given) < 110_000
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("Reuters\n", "line 2: 1 fields, the header has 2"),
+        ("Reuters,a,b\n", "line 2: 3 fields, the header has 2"),
+        ('Reuters,"' + "a" * 200 + '"\n', "field larger than field limit .100."),
+        ('Reuters,"' + "a\n" * 200 + '"\n', "field larger than field limit .100."),
+    ],
+)
+def test_rows_of_news_that_are_none_are_named(
+    release: Path, rows: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "ARTICLE_CHARACTERS", 100)
+    before = csv.field_size_limit()
+    with pytest.raises(ValueshiftError, match=rf"a\.csv.*{said}"):
+        import_corpus("news", write(release / "a.csv", "publication,article\n" + rows))
+    assert csv.field_size_limit() == before
+
+
 # Plain text
 
 
@@ -113,7 +167,7 @@ def test_plain_text_that_is_not_parallel_is_refused(release: Path) -> None:
     with pytest.raises(ValueshiftError, match=r"more\.jsonl, line 2: an object with id, language and text is needed"):
         import_corpus("text", release / "more.jsonl")
     write(release / "more.jsonl", "{\n")
-    with pytest.raises(ValueshiftError, match=r"more\.jsonl, line 1 is no JSON"):
+    with pytest.raises(ValueshiftError, match=r"more\.jsonl, line 1 is damaged"):
         import_corpus("text", release / "more.jsonl")
     write(release / "more.jsonl", '{"id": 1, "language": "../fa", "text": "x"}\n')
     with pytest.raises(ValueshiftError, match=r"more\.jsonl: '\.\./fa' is no language code"):

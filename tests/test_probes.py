@@ -1,12 +1,14 @@
 """Facts about the item registry, the probe files and the import of the release."""
 
 import csv
+import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from valueshift.core import limits
 from valueshift.core.errors import ValueshiftError
 from valueshift.core.languages import TEST_LANGUAGES
 from valueshift.core.paths import TASKS
@@ -174,3 +176,57 @@ def test_the_real_release(cache: Path, test_data: Path) -> None:
     assert {q for q in common if ITEMS[q].paper} == {q for q, item in ITEMS.items() if item.paper}
     assert {done.kept for done in report if done.probe_set == "hofstede_arora"} == {24}
     assert len(probe_set("hofstede_arora").probes("ko")) == 24
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "wvs/de.csv has no probe that can be asked"),
+        (b"\t0\t1\t2\t3\r\n", "wvs/de.csv has no probe that can be asked"),
+        (b"\t0\t1\t2\t3\r\n0\t1\tno mask\tx\ty\r\n", "wvs/de.csv has no probe that can be asked"),
+        (
+            b"h\n0\t1\t" + b"a" * 140_000 + b"[MASK]\tx\ty\n",
+            "wvs/de.csv is no sound table .field larger than field limit",
+        ),
+        (b"h\n0\t1\t\xff[MASK]\tx\ty\n", "de.csv.* is not UTF-8"),
+        ("h\n0\t1\t[MASK]\tx\ty\n".encode("utf-16"), "de.csv.* is not UTF-8"),
+        (b"x" * 3000, "de.csv.* has more than 2,000 bytes"),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_damaged_release_leaves_the_earlier_one(
+    cache: Path, tmp_path: Path, content: bytes, said: str, packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_release(tmp_path / "release")
+    import_release(folder)
+    before = probe_set("wvs_arora").digest("de")
+    (folder / "wvs" / "de.csv").write_bytes(content)
+    if content.startswith(b"x"):
+        monkeypatch.setattr(limits, "TABLE_BYTES", 2000)
+    if packed:
+        with zipfile.ZipFile(tmp_path / "probes.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in folder.rglob("*.csv"):
+                archive.write(file, f"probes/{file.relative_to(folder)}")
+    with pytest.raises(ValueshiftError, match=said):
+        import_release(tmp_path / "probes.zip" if packed else folder)
+    assert probe_set("wvs_arora").digest("de") == before
+
+
+def test_two_copies_of_a_release_in_one_folder_are_refused(cache: Path, tmp_path: Path) -> None:
+    write_release(tmp_path / "both" / "one")
+    write_release(tmp_path / "both" / "two")
+    with pytest.raises(ValueshiftError, match=r"holds wvs/\w\w.csv twice; give one copy"):
+        import_release(tmp_path / "both")
+
+
+def test_of_two_sets_of_a_release_neither_is_replaced_where_one_is_damaged(cache: Path, tmp_path: Path) -> None:
+    folder = write_release(tmp_path / "release")
+    shutil.copytree(folder / "wvs", folder / "hofstede")
+    import_release(folder)
+    before = probe_set("wvs_arora").digest("de")
+    for file in (folder / "wvs").iterdir():
+        file.write_text(file.read_text(encoding="utf-8").replace("Das ist", "Dies ist"), encoding="utf-8")
+    (folder / "hofstede" / "ko.csv").write_text("")
+    with pytest.raises(ValueshiftError, match="hofstede/ko.csv has no probe"):
+        import_release(folder)
+    assert probe_set("wvs_arora").digest("de") == before

@@ -101,7 +101,7 @@ def test_blocks_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("a.xlsx", b"not a workbook", "a.xlsx cannot be read"),
         ("a.sav", b"not a data file", "a.sav cannot be read"),
         ("a.dta", b"not a data file", "a.dta cannot be read"),
-        ("a.zip", b"PK not an archive", "a.zip cannot be read"),
+        ("a.zip", b"PK not an archive", "a.zip is a damaged archive"),
         ("a.rds", b"RDX3", "is of no kind that can be read"),
     ],
 )

@@ -1,6 +1,7 @@
 """One survey file as counts of answers by country and variable; rows that cannot be trusted are refused by name."""
 
 import re
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 from tqdm import tqdm
 
+from .. import limits
 from ..errors import ValueshiftError
+from ..names import shown
 from .countries import country_code
 from .labels import normalised, number
 from .tables import SurveyFile, survey_file
@@ -67,6 +70,7 @@ def count(path: Path, variables: Sequence[str], *, weighted: bool = True) -> Cou
 
         problems: Problems = Counter()
         respondents: Counter[str] = Counter()
+        masses: dict[str, float] = defaultdict(float)
         seen: Counter[tuple[str, str]] = Counter()
         answers: dict[tuple[str, str, str], npt.NDArray[np.float64]] = defaultdict(lambda: np.zeros(3))
         converted = 0
@@ -84,10 +88,15 @@ def count(path: Path, variables: Sequence[str], *, weighted: bool = True) -> Cou
                 if respondent:
                     seen.update(zip(places[where], _texts(block[respondent]), strict=True))
                 respondents.update(places[where])
+                for place, mass in zip(places, np.bincount(where, weights, len(places)), strict=True):
+                    masses[place] += mass
                 for variable in present:
                     _add(answers, variable, block[variable], places, where, weights)
                 progress.update(len(block))
 
+        for place, rows in respondents.items():
+            if not masses[place]:
+                problems[WEIGHT, f"of {place} weigh nothing, which are all of it"] += rows
         _check_repeats(seen, problems)
         remedy = "correct or remove these rows, or download the file again"
         if any(column == WEIGHT for column, _ in problems):
@@ -121,9 +130,9 @@ def _text(value: object) -> str:
         return value.strip()
     if value is None or pd.isna(value):  # type: ignore[call-overload]
         return ""
-    if isinstance(value, (int, float, np.number)) and float(value).is_integer():
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
         return str(int(value))
-    return str(value)
+    return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 def _texts(column: "pd.Series[str]") -> list[str]:
@@ -141,7 +150,7 @@ def _countries(
     found = [country_code(text) for text in texts]
     for code, rows in zip(*np.unique(codes, return_counts=True), strict=True):
         if found[code] is None:
-            what = f"hold '{texts[code]}', which is no country" if texts[code] else "are empty"
+            what = f"hold '{shown(texts[code])}', which is no country" if texts[code] else "are empty"
             problems[str(column.name), what] += int(rows)
     places, inverse = np.unique(np.array([place or "" for place in found], dtype=object), return_inverse=True)
     where = inverse[codes]
@@ -155,7 +164,8 @@ def _weights(column: "pd.Series[str]", typed: bool, problems: Problems) -> tuple
     def parsed(value: object) -> float:
         nonlocal converted
         if not isinstance(value, str):
-            return np.nan if value is None else float(value)  # type: ignore[arg-type]
+            known = isinstance(value, (int, float)) and abs(value) <= sys.float_info.max  # one of Excel may be larger
+            return float(value) if known else np.nan  # type: ignore[arg-type]
         if normalised(value) == "no weighting":
             converted += 1
             return 1.0
@@ -167,11 +177,12 @@ def _weights(column: "pd.Series[str]", typed: bool, problems: Problems) -> tuple
     for wrong, what in (
         (~np.isfinite(weights), "are empty or no number"),
         (weights < 0, "are negative"),
+        (np.isfinite(weights) & (weights > limits.WEIGHT), f"are larger than {limits.WEIGHT:,.0f}"),
     ):
         if rows := int(wrong.sum()):
-            example = _text(column.to_numpy()[wrong][0])
+            example = shown(_text(column.to_numpy()[wrong][0]))
             problems[str(column.name), f"{what}{f', such as {example!r}' if example else ''}"] += rows
-    return np.where(np.isfinite(weights), weights, 0.0), converted
+    return np.where(np.isfinite(weights) & (weights <= limits.WEIGHT), weights, 0.0), converted
 
 
 def _check_wave(column: "pd.Series[str]", problems: Problems) -> None:
@@ -182,7 +193,7 @@ def _check_wave(column: "pd.Series[str]", problems: Problems) -> None:
         else:
             right = value is None or value < 0 or value in _YEARS  # a year may be missing
         if not right:
-            problems[str(column.name), f"hold '{text}', which is not of wave 7"] += rows
+            problems[str(column.name), f"hold '{shown(text)}', which is not of wave 7"] += rows
 
 
 def _check_repeats(seen: Counter[tuple[str, str]], problems: Problems) -> None:

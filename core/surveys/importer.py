@@ -10,6 +10,7 @@ import pandas as pd
 
 from ..digests import file_sha256
 from ..errors import ValueshiftError
+from ..names import readable, shown
 from ..paths import TASKS
 from ..probes import Item, read_items
 from .counting import WEIGHT, Counts, Problems, count, refuse
@@ -107,7 +108,7 @@ def import_survey(
         survey=next(iter(items.values())).survey,
         shares=_shares(answers[answers["kind"] == "valid"], codes),
         report=report,
-        files={file_sha256(path): path.name for path in paths},
+        files={file_sha256(path): readable(path.name) for path in paths},
         notes=tuple(notes),
     )
 
@@ -139,7 +140,7 @@ def _decoded(counts: Counts, codes: Mapping[str, frozenset[int]], labels: Labels
     for (country, variable, answer), (n, weight, squared) in counts.answers.items():
         code = labels.code(variable, answer)
         if code is None or (code >= 0 and code not in codes[variable]):
-            what = f"hold '{answer}', which is no label of its codes" if code is None else f"hold code {code}"
+            what = f"hold '{shown(answer)}', which is no label of its codes" if code is None else f"hold code {code}"
             problems[variable, f"{what} (known: {', '.join(map(str, sorted(codes[variable])))})"] += int(n)
             kind = "unknown"
         else:

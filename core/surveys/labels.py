@@ -60,7 +60,7 @@ class Labels:
         if not answer.strip():
             return MISSING
         if (value := number(answer)) is not None:
-            return int(value) if value.is_integer() else None
+            return int(value) if value.is_integer() and abs(value) < 2**31 else None
         text = normalised(answer)
         for scope in (variable, "*"):
             found = {code for pattern, code in self._patterns.get(scope, ()) if fnmatchcase(text, pattern)}

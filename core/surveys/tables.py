@@ -4,27 +4,32 @@ import csv
 import re
 import shutil
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from io import TextIOWrapper
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
-from xml.etree.ElementTree import ParseError
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
 
+from .. import limits
 from ..errors import ValueshiftError
+from ..files import explained
+from ..names import readable
+from ..sources import bounded_lines, damage_explained, is_file, opened, sound
+from .excel import sheets
 
 _ROWS = 5_000
 _DELIMITERS = ";,\t"
 _NOT_DATA = {
     b"version https://git-lfs": "a Git LFS pointer instead of the data; fetch it with `git lfs pull`",
     b"<!doctype html": "a web page; download the data file again, the site may have asked for a login",
+    b"\xd0\xcf\x11\xe0": "an Excel file of the old kind, or one with a password; save it as .xlsx without one",
     b"<html": "a web page; download the data file again, the site may have asked for a login",
 }
 
@@ -59,68 +64,45 @@ def survey_file(path: Path) -> Iterator[SurveyFile]:
     """Open a survey file by its suffix.
 
     Raises:
-        ValueshiftError: the file is missing, of an unknown kind, damaged, or holds no data. Errors that appear while
-            the blocks are read are turned into `ValueshiftError` here, too.
+        ValueshiftError: the file is missing, of an unknown kind, damaged, too large to be read, or holds no data; so do the
+            blocks, where damage appears when they are read.
     """
-    kind = path.suffix.lower()
-    if not path.is_file():
-        raise ValueshiftError(f"{path} does not exist or is no file; give the survey file that you downloaded")
+    kind, where = path.suffix.lower(), readable(str(path))
+    if not is_file(path):
+        raise ValueshiftError(f"{where} does not exist or is no file; give the survey file that you downloaded")
     if kind not in _OPENERS and kind != ".zip":
         raise ValueshiftError(
-            f"{path} is of no kind that can be read ({', '.join((*_OPENERS, '.zip'))}); download or save it as CSV"
+            f"{where} is of no kind that can be read ({', '.join((*_OPENERS, '.zip'))}); download or save it as CSV"
         )
-    try:
-        with path.open("rb") as stream:
+    with ExitStack() as stack:
+        try:
+            stream: IO[bytes] = stack.enter_context(path.open("rb"))
             start = stream.read(64).lstrip(b"\xef\xbb\xbf \r\n\t").lower()
-    except OSError as error:
-        raise ValueshiftError(f"cannot read {path}: {error.strerror}; check its permissions") from error
-    for mark, description in _NOT_DATA.items():
-        if start.startswith(mark):
-            raise ValueshiftError(f"{path} is {description}")
-    if not start:
-        raise ValueshiftError(f"{path} is empty; download it again")
-    with _damage_explained(path):
+        except OSError as error:
+            raise ValueshiftError(f"cannot read {where}: {error.strerror}; check its permissions") from error
+        for mark, description in _NOT_DATA.items():
+            if start.startswith(mark):
+                raise ValueshiftError(f"{where} is {description}")
+        if not start:
+            raise ValueshiftError(f"{where} is empty; download it again")
         if kind == ".zip":
-            with _unpacked(path) as inner, survey_file(inner) as file:
-                yield replace(file, name=path.name)
-        else:
-            with _OPENERS[kind](path) as file:
-                yield file
+            kind, stream = _unpacked(path, where, stack)
+        stream.seek(0)
+        with damage_explained(f"{where} cannot be read"):
+            file = stack.enter_context(_OPENERS[kind](stream, where))
+        yield replace(file, name=readable(path.name))
 
 
-@contextmanager
-def _damage_explained(path: Path) -> Iterator[None]:
-    from openpyxl.utils.exceptions import InvalidFileException
-    from pyreadstat import PyreadstatError, ReadstatError
-
-    try:
-        yield
-    except (
-        csv.Error,
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        ParseError,
-        UnicodeDecodeError,
-        InvalidFileException,
-        PyreadstatError,
-        ReadstatError,
-    ) as error:
-        raise ValueshiftError(f"{path} cannot be read ({error}); the file is damaged, download it again") from error
-
-
-@contextmanager
-def _unpacked(path: Path) -> Iterator[Path]:
-    """The one data file of an archive, unpacked to a temporary folder."""
-    with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory(prefix="valueshift-") as folder:
-        files = [name for name in archive.namelist() if not Path(name).name.startswith(".")]  # macOS adds such
-        members = [name for name in files if Path(name).suffix.lower() in _OPENERS]
+def _unpacked(path: Path, where: str, stack: ExitStack) -> tuple[str, IO[bytes]]:
+    """Suffix and content of the one data file of an archive; the file that holds it has no name, and so is never left behind."""
+    with opened(path) as sources:
+        members = [source for source in sources if source.name.suffix.lower() in _OPENERS]
         if len(members) != 1:
-            raise ValueshiftError(f"{path} holds {len(members)} data files; unpack it and give the one you want")
-        inner = Path(folder) / Path(members[0]).name
-        with archive.open(members[0]) as packed, inner.open("wb") as unpacked:
+            raise ValueshiftError(f"{where} holds {len(members)} data files; unpack it and give the one you want")
+        unpacked: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+        with members[0].stream() as packed, explained(Path(tempfile.gettempdir())):
             shutil.copyfileobj(packed, unpacked)
-        yield inner
+    return members[0].name.suffix.lower(), unpacked
 
 
 def _variables(header: Iterable[object]) -> tuple[str, ...]:
@@ -136,86 +118,82 @@ def _framed(rows: Iterator[Sequence[Any]], positions: Sequence[int]) -> Iterator
 
 
 @contextmanager
-def _csv(path: Path) -> Iterator[SurveyFile]:
-    delimiter, variables = _csv_layout(path)
+def _csv(stream: IO[bytes], where: str) -> Iterator[SurveyFile]:
     # Only codes, labels and ids are read: bytes that are not UTF-8 make an unknown label, which is then named.
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        reader = csv.reader(stream, delimiter=delimiter)
-        next(reader)
+    text = TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="")
+    delimiter, variables = _csv_layout(text, where)
+    text.seek(0)
+    reader = csv.reader(bounded_lines(text, where), delimiter=delimiter)
+    next(reader)
 
-        def rows() -> Iterator[list[str]]:
-            for row in reader:
-                if not row:
-                    continue
-                if len(row) != len(variables):
-                    raise ValueshiftError(
-                        f"{path.name}, line {reader.line_num}: {len(row)} fields, the header has {len(variables)}; "
-                        f"the file is cut or damaged, download it again"
-                    )
-                yield row
+    def rows() -> Iterator[list[str]]:
+        for row in sound(reader, where):
+            if not row:
+                continue
+            if len(row) != len(variables):
+                raise ValueshiftError(
+                    f"{where}, line {reader.line_num}: {len(row)} fields, the header has {len(variables)}; "
+                    f"the file is cut or damaged, download it again"
+                )
+            yield row
 
-        yield SurveyFile(path.name, variables, False, lambda positions: _framed(rows(), positions))
+    yield SurveyFile(where, variables, False, lambda positions: _framed(rows(), positions))
 
 
-def _csv_layout(path: Path) -> tuple[str, tuple[str, ...]]:
+def _csv_layout(text: TextIOWrapper, where: str) -> tuple[str, tuple[str, ...]]:
     """The delimiter under which the header holds most variables, and those."""
     headers = {}
     for delimiter in _DELIMITERS:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-            headers[delimiter] = _variables(next(csv.reader(stream, delimiter=delimiter), []))
+        text.seek(0)
+        header = next(csv.reader(bounded_lines(text, where), delimiter=delimiter), [])
+        if len(header) > limits.SURVEY_COLUMNS:
+            raise ValueshiftError(f"{where} has {len(header):,} columns; give the file as it was downloaded")
+        headers[delimiter] = _variables(header)
     delimiter = max(_DELIMITERS, key=lambda candidate: sum(map(bool, headers[candidate])))
     return delimiter, headers[delimiter]
 
 
 @contextmanager
-def _excel(path: Path) -> Iterator[SurveyFile]:
-    from openpyxl import load_workbook
-
-    try:
-        workbook = load_workbook(path, read_only=True, data_only=True)
-    except (KeyError, ValueError) as error:
-        raise ValueshiftError(f"{path} is no Excel file ({error}); save it as .xlsx or CSV again") from error
-    try:
-        sheets = []
-        for sheet in workbook.worksheets:
-            sheet.reset_dimensions()  # some programs write wrong ones
-            rows = sheet.iter_rows(values_only=True)
-            sheets.append((_variables(next(rows, ())), rows))
-        if not sheets:
-            raise ValueshiftError(f"{path} has no sheet; give the survey file that you downloaded")
-        variables, rows = max(sheets, key=lambda sheet: sum(map(bool, sheet[0])))
+def _excel(stream: IO[bytes], where: str) -> Iterator[SurveyFile]:
+    with sheets(stream, where) as found:
+        if not found:
+            raise ValueshiftError(f"{where} has no sheet; give the survey file that you downloaded")
+        headed = [(_variables(next(rows, ())), rows) for rows in found]
+        variables, rows = max(headed, key=lambda sheet: sum(map(bool, sheet[0])))
 
         def full_rows() -> Iterator[tuple[object, ...]]:
             for row in rows:
                 if any(cell is not None for cell in row):
                     yield row + (None,) * (len(variables) - len(row))
 
-        yield SurveyFile(path.name, variables, True, lambda positions: _framed(full_rows(), positions))
-    finally:
-        workbook.close()
+        yield SurveyFile(where, variables, True, lambda positions: _framed(full_rows(), positions))
 
 
 @contextmanager
-def _spss_or_stata(path: Path) -> Iterator[SurveyFile]:
+def _spss_or_stata(stream: IO[bytes], where: str, *, stata: bool) -> Iterator[SurveyFile]:
     import pyreadstat
 
-    reader = pyreadstat.read_dta if path.suffix.lower() == ".dta" else pyreadstat.read_sav
-    names = reader(path, metadataonly=True)[1].column_names
+    def reader(stream: IO[bytes], **options: Any) -> Any:
+        stream.seek(0)  # which only its reader of SPSS does
+        return (pyreadstat.read_dta if stata else pyreadstat.read_sav)(stream, **options)
+
+    names = reader(stream, metadataonly=True)[1].column_names
 
     def read(positions: Sequence[int]) -> Iterator[pd.DataFrame]:
         columns = [names[position] for position in positions]
-        for block, _ in pyreadstat.read_file_in_chunks(reader, path, chunksize=_ROWS * 4, usecols=columns):
+        blocks = pyreadstat.read_file_in_chunks(reader, stream, chunksize=_ROWS * 4, usecols=columns)
+        for block, _ in sound(blocks, where):
             yield block[columns]
 
-    yield SurveyFile(path.name, _variables(names), True, read)
+    yield SurveyFile(where, _variables(names), True, read)
 
 
-_OPENERS = {
+_OPENERS: dict[str, Callable[[IO[bytes], str], AbstractContextManager[SurveyFile]]] = {
     ".csv": _csv,
     ".tsv": _csv,
     ".txt": _csv,
     ".xlsx": _excel,
-    ".sav": _spss_or_stata,
-    ".zsav": _spss_or_stata,
-    ".dta": _spss_or_stata,
+    ".sav": partial(_spss_or_stata, stata=False),
+    ".zsav": partial(_spss_or_stata, stata=False),
+    ".dta": partial(_spss_or_stata, stata=True),
 }

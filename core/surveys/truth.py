@@ -1,5 +1,6 @@
 """Survey truth for analysis: the survey that was imported on this machine, else the packaged table of figures."""
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,16 +8,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from ... import __version__
+from .. import limits
 from ..errors import ValueshiftError
 from ..files import whole_folder
-from ..paths import cache_root
+from ..names import COUNTRY, SURVEY, checked, shown
+from ..outside import read_json, regular_file
+from ..parquet import read_parquet
+from ..paths import TASKS, cache_root
 from ..probes import Item, read_items, registry_folder
 from .importer import SurveyImport
 from .poles import Middle, collapse
 
+_SHARES: Mapping[str, Literal["text", "number"]] = {
+    **dict.fromkeys(("country", "question", "weight"), "text"),
+    **dict.fromkeys(("code", "share", "n", "n_effective"), "number"),
+}
 _CITATION = "shares computed from WVS wave 7 (Haerpfer et al. 2022, doi:10.14281/18241.20), secondary table"
 
 
@@ -34,7 +44,7 @@ class SurveyTruth:
 
 def survey_folder(survey: str) -> Path:
     """Where an imported survey lives."""
-    return cache_root() / "surveys" / survey
+    return cache_root() / "surveys" / checked(survey, SURVEY)
 
 
 def write_survey(imported: SurveyImport) -> Path:
@@ -76,12 +86,16 @@ def survey_truth(name: str = "wvs", *, middle: Middle = "split", weighted: bool 
 
 
 def _imported(folder: Path, items: Mapping[str, Item], middle: Middle, weighted: bool) -> SurveyTruth:
+    remedy = "run `valueshift survey import` again"
+    shares = read_parquet(folder / "shares.parquet", _SHARES, remedy)
+    description = read_json(folder / "import.json", remedy)
     try:
-        shares = pd.read_parquet(folder / "shares.parquet")
-        description = json.loads((folder / "import.json").read_text(encoding="utf-8"))
-        files, created = sorted(description["files"].values()), description["created"][:10]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueshiftError(f"{folder} is damaged ({error}); run `valueshift survey import` again") from error
+        files = sorted(map(str, description["files"].values()))
+        survey, created = str(description["survey"]), str(description["created"])[:10]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueshiftError(f"{folder / 'import.json'} is damaged ({error!r}); {remedy}") from error
+    if not shares["share"].between(0, 1).all():
+        raise ValueshiftError(f"{folder / 'shares.parquet'}, share: one is not between 0 and 1; {remedy}")
     table = collapse(shares, items, middle=middle, weighted=weighted)
     profile = table.pivot(index="question", columns="country", values="p_first")
     profile = profile.reindex([question for question in items if question in profile.index])
@@ -89,7 +103,7 @@ def _imported(folder: Path, items: Mapping[str, Item], middle: Middle, weighted:
         f"{kind} ({count} countries)" for kind, count in table.groupby("weight")["country"].nunique().items()
     )
     named = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if files[3:] else "")
-    source = f"{description['survey']}, imported on {created} from {named}"
+    source = f"{survey}, imported on {created} from {named}"
     middles = "split evenly" if middle == "split" else "dropped"
     return SurveyTruth(
         profile, "imported", f"{source}; weights {weights}; middle codes {middles}; {_extent(profile, items)}"
@@ -103,15 +117,52 @@ def _packaged(path: Path, items: Mapping[str, Item], weighted: bool) -> SurveyTr
         raise ValueshiftError(
             f"{path} holds weighted shares only; run `valueshift survey import FILE` with your copy of the survey"
         )
+    if not path.is_relative_to(TASKS):  # see `core.own_set`
+        profile = read_shares(path, items)
+        return SurveyTruth(profile, "own", f"your shares in {path}; {_extent(profile, items)}")
     table = pd.read_csv(path, index_col="question")
     asked = [name for name in items if name in table.index]
-    if "rule" not in table:  # a user's own shares, see `core.own_set`
-        profile = table.loc[asked].astype(float).rename_axis(columns="country")
-        return SurveyTruth(profile, "own", f"your shares in {path}; {_extent(profile, items)}")
     # A row made by another rule than the registry's is another quantity.
     by_rule = [name for name in asked if table["rule"][name] == rule(items[name])]
     profile = table.loc[by_rule].drop(columns="rule").astype(float).rename_axis(columns="country")
     return SurveyTruth(profile, "packaged", f"{_CITATION}; weighted, no middle codes; {_extent(profile, items)}")
+
+
+def read_shares(path: Path, items: Mapping[str, Item]) -> pd.DataFrame:
+    """The shares of a user's own survey, `question,<ISO3>,...`, as a profile in the order of the registry.
+
+    Raises:
+        ValueshiftError: it is no such table, has no share, or holds one that is not in [0, 1], or twice.
+    """
+    remedy = "its columns are question and countries, such as question,DEU"
+    try:
+        content = regular_file(path, remedy, limits.TABLE_BYTES).read_bytes()
+        table = pd.read_csv(io.BytesIO(content), header=None, dtype=str, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise ValueshiftError(f"{path} is no table of shares ({shown(error)}); {remedy}") from error
+    first, *countries = table.iloc[0].fillna("")
+    if first != "question":
+        raise ValueshiftError(f"{path} is no table of shares: its first column is '{shown(first)}'; {remedy}")
+    for place, country in enumerate(countries):
+        if not COUNTRY.pattern.fullmatch(country):
+            raise ValueshiftError(f"{path}: column '{shown(country)}' is no country; {COUNTRY.rule}")
+        if country in countries[:place]:
+            raise ValueshiftError(f"{path}: column {country} is there twice; remove one")
+    table = table.iloc[1:].set_axis(table.iloc[0], axis=1).set_index("question").rename_axis(columns="country")
+    if unknown := [question for question in table.index if question not in items]:
+        raise ValueshiftError(f"{path}: question {shown(unknown[0])} is not in the registry")
+    if table.index.has_duplicates:
+        raise ValueshiftError(f"{path}: question {table.index[table.index.duplicated()][0]} is there twice; remove one")
+    shares = table.apply(pd.to_numeric, errors="coerce")
+    wrong = (shares.isna() & table.notna()) | (shares < 0) | (shares > 1)
+    for row, column in np.argwhere(wrong.to_numpy()):
+        question, country = table.index[row], table.columns[column]
+        raise ValueshiftError(
+            f"{path}, question {question}, {country}: {table.iloc[row, column]} is no share from 0 to 1"
+        )
+    if shares.notna().to_numpy().sum() == 0:
+        raise ValueshiftError(f"{path} holds no share; {remedy}")
+    return pd.DataFrame(shares.loc[[question for question in items if question in shares.index]].astype(float))
 
 
 def rule(item: Item) -> str:

@@ -5,9 +5,9 @@ from collections import Counter
 from pathlib import Path
 
 from ...core.errors import ValueshiftError
+from ...core.sources import opened
 from .codes import code_of
 from .release import Release, Translation
-from .sources import opened
 
 _FILE = re.compile(r"(?P<code>[a-z]{3}(_[A-Za-z]+)?)\.(?P<split>dev|devtest)")
 _SPLITS = ("dev", "devtest")

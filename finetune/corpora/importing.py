@@ -10,7 +10,7 @@ from .news import MOST_SENTENCES, PUBLICATIONS, read_news
 from .pbc import read_pbc
 from .plain import read_text
 from .release import Release
-from .store import ImportedCorpus, write_corpus
+from .store import ImportedCorpus, corpus_path, write_corpus
 from .tanzil import read_tanzil
 
 _READERS: dict[str, Callable[[Path], Release]] = {
@@ -62,8 +62,10 @@ def import_corpus(
     if kind not in KINDS:
         raise ValueshiftError(f"unknown kind of corpus '{kind}'; known are {', '.join(KINDS)}")
     if kind != "news":
-        return [write_corpus(name or kind, _READERS[kind](path))]
-    if name:
+        name = kind if name is None else name
+        corpus_path(name)  # refuses what is no name before anything is read
+        return [write_corpus(name, _READERS[kind](path))]
+    if name is not None:
         raise ValueshiftError("news corpora are named by their publication, such as news_reuters; leave the name out")
     return [write_corpus(corpus, release) for corpus, release in read_news(path, publications, most).items()]
 

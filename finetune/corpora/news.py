@@ -4,25 +4,24 @@ Both published layouts are read, told apart by their columns: 1.0 has `id, publi
 article`. Articles are split into sentences with pysbd (Sadvilkar and Neumann, 2020).
 """
 
+import csv
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from io import TextIOWrapper
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from ...core import limits
 from ...core.errors import ValueshiftError
+from ...core.sources import Source, bounded_lines, opened
 from .release import Release, Translation
-from .sources import Source, opened
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 PUBLICATIONS = ("New Yorker", "Reuters", "Fox News")
 """The paper's three."""
 
 MOST_SENTENCES = 10_000
 _BODIES = ("content", "article")
-_ROWS = 5_000
 
 
 def corpus_name(publication: str) -> str:
@@ -35,7 +34,7 @@ def read_news(path: Path, publications: Sequence[str] = PUBLICATIONS, most: int 
     """The first `most` sentences of each publication, by corpus name; the id is `<article>.<sentence>`.
 
     An article is called by its `id` (1.0), or by its row in the file (2.0). Publications that the file lacks are left
-    out with a note. Memory is bounded by a block of rows, not by the file.
+    out with a note. Memory is bounded by an article, not by the file.
 
     Raises:
         ValueshiftError: the file is no All-the-News CSV, or holds none of the publications.
@@ -60,9 +59,9 @@ def read_news(path: Path, publications: Sequence[str] = PUBLICATIONS, most: int 
             english = releases[corpus].translations[0]
             if not body.strip():
                 english.left_out["article without text"] += 1
-            english.rows += [(f"{article}.{number}", text) for number, text in enumerate(split(body), start=1)]
+            sentences = islice(_sentences(body, split, english.left_out), most - len(english.rows))
+            english.rows += [(f"{article}.{number}", text) for number, text in enumerate(sentences, start=1)]
             if len(english.rows) >= most:
-                del english.rows[most:]
                 releases[corpus].notes.append(f"only the first {most:,} sentences were read")
                 wanted.remove(corpus)
                 if not wanted:
@@ -83,32 +82,47 @@ def _articles(files: list[Source]) -> Iterator[tuple[str, str, str, str]]:
     """(publication, article, body, file) of all rows; publications that are empty are left out."""
     number = 0
     for file in files:
-        for block in _blocks(file):
-            (body,) = (column for column in _BODIES if column in block)
-            for row in block.to_dict("records"):
-                number += 1
-                if publication := row["publication"].strip():
-                    yield publication, row.get("id") or str(number), row[body], file.name.name
+        for row in _rows(file):
+            number += 1
+            if publication := row["publication"].strip():
+                yield publication, row.get("id") or str(number), row["body"], file.name.name
 
 
-def _blocks(file: Source) -> "Iterator[pd.DataFrame]":
-    import pandas as pd
+def _rows(file: Source) -> Iterator[dict[str, str]]:
+    """The columns `publication`, `body` and, in 1.0, `id` of each row."""
+    before = csv.field_size_limit(limits.ARTICLE_CHARACTERS)  # of this whole process
+    try:
+        with file.stream() as stream:
+            text = TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+            reader = csv.reader(bounded_lines(text, file.where), strict=True)
+            header = next(reader, [])
+            bodies = [column for column in header if column in _BODIES]
+            if header.count("publication") != 1 or len(bodies) != 1:
+                raise ValueshiftError(
+                    f"{file.where} has not the columns of All-the-News (publication and content, or publication "
+                    f"and article); give the CSV as published"
+                )
+            names = ["body" if column in _BODIES else column for column in header]
+            for row in reader:
+                if row and len(row) != len(header):
+                    fields = f"{len(row)} fields, the header has {len(header)}"
+                    raise ValueshiftError(f"{file.where}, line {reader.line_num}: {fields}; download it again")
+                if row:
+                    yield dict(zip(names, row, strict=True))
+    except csv.Error as error:
+        raise ValueshiftError(f"{file.where} is no sound CSV ({error}); download it again") from error
+    finally:
+        csv.field_size_limit(before)
 
-    with file.stream() as stream:
-        try:
-            blocks = pd.read_csv(
-                stream,
-                usecols=lambda column: column in ("id", "publication", *_BODIES),
-                dtype=str,
-                keep_default_na=False,
-                chunksize=_ROWS,
-            )
-            for block in blocks:
-                if "publication" not in block or len(set(_BODIES) & set(block)) != 1:
-                    raise ValueshiftError(
-                        f"{file.where} has not the columns of All-the-News (publication and content, or publication "
-                        f"and article); give the CSV as published"
-                    )
-                yield block
-        except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-            raise ValueshiftError(f"{file.where} is no sound CSV ({error}); download it again") from error
+
+def _sentences(body: str, split: Callable[[str], list[str]], left_out: Counter[str]) -> Iterator[str]:
+    """The sentences of an article, a piece at a time where the whole would take the splitter too long."""
+    most = limits.SPLIT_CHARACTERS
+    for paragraph in [body] if len(body) <= most else body.split("\n"):
+        while len(paragraph) > most:
+            *whole, last = split(paragraph[:most]) or [""]  # the last may go on in the next piece
+            yield from whole
+            paragraph = paragraph[paragraph.rfind(last, 0, most) :] if whole else ""
+            if not whole:
+                left_out[f"paragraph without a sentence in {most:,} characters"] += 1
+        yield from split(paragraph)

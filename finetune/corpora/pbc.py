@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...core.errors import ValueshiftError
+from ...core.sources import Source, opened
 from .codes import code_of
 from .release import Release, Translation
-from .sources import Source, opened
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -26,29 +26,27 @@ def read_pbc(path: Path) -> Release:
 
 
 def _bible(source: Source) -> Translation:
-    root = source.xml()
-    bible = Translation(_language(source, root), source.name.name)
-    for segment in root.iter("seg"):
-        if segment.get("type") != "verse":
+    bible = Translation(code_of(source.name.stem.partition("-")[0]) or "", source.name.name)
+    for element in source.elements("seg", "langUsage"):
+        if element.tag == "langUsage":  # in the header, where the file's name (`Farsi-NT.xml`) does not tell
+            bible.language = bible.language or _declared(element)
+        elif element.get("type") != "verse":
             continue
-        if verse := segment.get("id"):
-            bible.rows.append((verse, "".join(segment.itertext())))
+        elif verse := element.get("id"):
+            bible.rows.append((verse, "".join(element.itertext())))
         else:
             bible.left_out["no id"] += 1
     if not bible.rows:
         raise ValueshiftError(f'{source.where} has no verse (<seg id=... type="verse">); it is no Bible in CES XML')
-    return bible
-
-
-def _language(source: Source, root: "Element") -> str:
-    """From the file's name where that is one of the project's languages (`Farsi-NT.xml`), else from its header."""
-    if known := code_of(source.name.stem.partition("-")[0]):
-        return known
-    declared = root.find(".//langUsage/language")
-    code = "" if declared is None else declared.get("iso639") or declared.get("id") or ""
-    if not code:
+    if not bible.language:
         raise ValueshiftError(
             f"{source.where}: neither its name nor its header tells the language; rename it to an English language "
             f"name or ISO 639-1 code, such as Farsi.xml or fa.xml"
         )
+    return bible
+
+
+def _declared(usage: "Element") -> str:
+    language = usage.find("language")
+    code = "" if language is None else language.get("iso639") or language.get("id") or ""
     return code_of(code) or code

@@ -1,14 +1,13 @@
 """Plain parallel text: one file per language, aligned by line, or JSON lines with ids."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ...core.errors import ValueshiftError
+from ...core.outside import parse_json
+from ...core.sources import Source, opened
 from .codes import code_of
 from .release import Release, Translation
-from .sources import Source, opened
 
 
 def read_text(path: Path) -> Release:
@@ -68,12 +67,9 @@ def _records(source: Source) -> Iterator[tuple[str, str, str]]:
     for number, line in enumerate(source.lines(), start=1):
         if not line.strip():
             continue
-        try:
-            record: Any = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueshiftError(f"{source.where}, line {number} is no JSON: {error.msg}") from error
+        record = parse_json(line, f"{source.where}, line {number}", "save it as JSON lines again")
         fields = record if isinstance(record, dict) else {}
         language, key, text = fields.get("language"), fields.get("id"), fields.get("text")
-        if not (isinstance(language, str) and isinstance(text, str) and isinstance(key, str | int)):
+        if not (isinstance(language, str) and isinstance(text, str) and type(key) in (str, int)):
             raise ValueshiftError(f"{source.where}, line {number}: an object with id, language and text is needed")
         yield code_of(language) or language, str(key), text

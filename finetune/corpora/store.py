@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from ...core.errors import ValueshiftError
 from ...core.files import whole_file
 from ...core.languages import LANGUAGES
+from ...core.names import CORPUS, checked
+from ...core.parquet import read_parquet
 from ...core.paths import cache_root
 from .release import Release, Translation, tidy
 
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("id", "language", "text")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
@@ -72,9 +73,7 @@ def corpus_path(name: str) -> Path:
     Raises:
         ValueshiftError: this cannot be a name.
     """
-    if not _NAME.fullmatch(name):
-        raise ValueshiftError(f"'{name}' is no name of a corpus; names are letters, digits, _ and -")
-    return cache_root() / "corpora" / f"{name}.parquet"
+    return cache_root() / "corpora" / f"{checked(name, CORPUS)}.parquet"
 
 
 def write_corpus(name: str, release: Release) -> ImportedCorpus:
@@ -117,8 +116,6 @@ def read_corpus(name: str) -> Corpus:
     Raises:
         ValueshiftError: there is no such corpus, or the file is damaged or no corpus.
     """
-    import pandas as pd
-
     given = name.endswith(".parquet")
     path = Path(name) if given else corpus_path(name)
     if not path.is_file():
@@ -128,15 +125,9 @@ def read_corpus(name: str) -> Corpus:
             else f"corpus {name} is not on this machine, which has {', '.join(corpora()) or 'none'}; import your copy: "
             f"valueshift corpus import pbc|tanzil|flores|news|text PATH"
         )
-    try:
-        table = pd.read_parquet(path, columns=list(COLUMNS))
-    except (OSError, ValueError) as error:
-        raise ValueshiftError(f"{path} is no corpus with id, language and text ({error}); import it again") from error
-    if (incomplete := table.isna().any(axis=1)).any():
-        raise ValueshiftError(
-            f"{path}, row {incomplete.argmax() + 1}: id, language or text is missing; import it again"
-        )
-    table = table.astype(str)
+    table = read_parquet(
+        path, dict.fromkeys(COLUMNS, "text"), "this is no corpus with id, language and text; import it again"
+    )
     if (again := table.duplicated(["id", "language"])).any():
         first = table[again].iloc[0]
         raise ValueshiftError(

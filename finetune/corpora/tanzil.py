@@ -7,9 +7,9 @@ from pathlib import Path
 
 from ...core.digests import text_digest
 from ...core.errors import ValueshiftError
+from ...core.sources import Source, opened
 from .codes import code_of
 from .release import Release, Translation, tidy
-from .sources import Source, opened
 
 _TRANSLATION = re.compile(r"(?P<language>[a-z]{2,3})\.[\w-]+\.(xml|txt)")
 _MOSES = re.compile(r"(?P<pair>.+\.(?P<one>[A-Za-z_]+)-(?P<two>[A-Za-z_]+))\.(?P<side>[A-Za-z_]+)")
@@ -53,7 +53,7 @@ def _translation(source: Source) -> Translation:
 
 def _xml_rows(source: Source) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
-    for sura in source.xml().iter("sura"):
+    for sura in source.elements("sura"):
         for aya in sura.iter("aya"):
             place = (sura.get("index"), aya.get("index"))
             if None in place:
