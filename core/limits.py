@@ -12,3 +12,5 @@ JSON_DEPTH = 100
 """Lists and objects within each other."""
 INTEGER = 2**63 - 1
 """Largest magnitude of an integer in JSON: what a table's column holds."""
+SAMPLES_BYTES = 4 << 30
+"""Of one file of samples of lm-eval, which is read line by line."""
