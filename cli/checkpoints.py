@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .app import Output, app, toy_app
-from .show import print_table, publish_records
+from .show import print_table, publish_records, say, say_next
 
 
 @toy_app.command("build")
@@ -21,8 +21,8 @@ def toy_build(
     from ..finetune.toy import build_toy
 
     build_toy(output, languages=parse_languages(languages, probe_set("wvs").languages), seed=seed)
-    print(f"Toy community: {output} (base, moved, corpus, truth.csv)")
-    print(f"Next: valueshift probe {output}/base --languages {languages}")
+    say(f"Toy community: {output} (base, moved, corpus, truth.csv)")
+    say_next("valueshift", "probe", output / "base", "--languages", languages)
 
 
 @app.command()
@@ -58,7 +58,7 @@ def finetune(
     record = read_record(folder)
     print_table("Loss", ["", "value"], [[name, f"{value:.4f}"] for name, value in record.metrics.items()])
     for note in record.notes:
-        print(f"- {note}")
-    print(f"Record: {folder}")
+        say(f"- {note}")
+    say(f"Record: {folder}")
     publish_records(root, folder)
-    print(f"Next: valueshift compare {model} {root / str(record.settings['checkpoint'])}")
+    say_next("valueshift", "compare", model, root / str(record.settings["checkpoint"]))

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .app import Output, app
-from .show import publish_records
+from .show import publish_records, say, say_next
 
 
 @app.command()
@@ -30,21 +30,21 @@ def publish(
     for path in paths or []:
         if not (path / "record.json").is_file():
             for run in read_probe_runs(path):
-                print(f"Record: {write_probe_record(root, run)}")
+                say(f"Record: {write_probe_record(root, run)}")
     if paths:
         given = [path for path in paths if (path / "record.json").is_file()]
         publish_records(root, *given)
     sent = publish_missing(root)
-    print(f"Sent {len(sent)} records that MLflow did not have." if sent else "MLflow has all records.")
+    say(f"Sent {len(sent)} records that MLflow did not have." if sent else "MLflow has all records.")
     for found in sent:
-        print(f"  {found.record}: {found.where}")
-    print(f"Next: valueshift ui --output {root}")
+        say(f"  {found.record}: {found.where}")
+    say_next("valueshift", "ui", "--output", root)
 
 
 @app.command()
 def ui(
     output: Output = None,
-    port: Annotated[int, typer.Option(help="On this machine only.")] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="On this machine only.")] = 5000,
 ) -> None:
     """Open the MLflow store of the runs root in a browser."""
     from ..core.paths import existing_runs_root

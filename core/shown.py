@@ -9,10 +9,19 @@ LENGTH = 1000
 """Of a line, in characters."""
 
 
+NO_INTERVAL = "fewer than 3 batteries"
+"""Why a figure carries no interval (`analysis.intervals.FEWEST`)."""
+
+
 def shown(text: object) -> str:
-    """`text` in one line that says what it is: `\\x1b[2J` instead of a cleared screen; the middle of a long one left out."""
-    line = _OBEYED.sub(_written_out, str(text))
+    """`text` in one line of bounded length, see `written_out`; the middle of a long one is left out."""
+    line = written_out(str(text))
     return line if len(line) <= LENGTH else f"{line[: LENGTH // 2]} ... {line[-LENGTH // 2 :]}"
+
+
+def written_out(text: str) -> str:
+    """`text` in one line that says what it is: `\\x1b[2J` instead of a cleared screen."""
+    return _OBEYED.sub(_written_out, text)
 
 
 def _written_out(match: re.Match[str]) -> str:

@@ -34,6 +34,8 @@ class ProbeRun:
     scores: pd.DataFrame
     source: Path | None = None
     """Where it was read."""
+    asked: Sequence[Probe] | None = None
+    """What was asked, in its wording, where the source has it; a record has its digest."""
 
 
 def probe_inputs(
@@ -105,6 +107,12 @@ def _runs(
                 "run its tasks in calls of their own"
             )
     settings = _settings(config)
+    if (
+        any(sample.doc.template for sample in samples)
+        or config.get("chat_template")
+        or config.get("system_instruction")
+    ):
+        settings["template"] = "ignored"
     return [
         ProbeRun(
             name=settings["model"],
@@ -118,6 +126,7 @@ def _runs(
             settings=settings,
             scores=scores_frame([_row(sample) for sample in _in_order(asked.values())]),
             source=source,
+            asked=[sample.probe for sample in asked.values()],
         )
         for (probe_set, model, format), asked in found.items()
     ]
@@ -150,8 +159,7 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a run of the harness used besides its inputs, as the record keeps it."""
     used = {name: config.get(name) for name in ("batch_size", "device")}
     plain = {name: value if isinstance(value, int | str | None) else str(value) for name, value in used.items()}
-    ignored = {"template": "ignored"} if config.get("chat_template") or config.get("system_instruction") else {}
-    return {"model": _model_name(config), "engine": f"lm-eval {config.get('model')}", **plain, **ignored}
+    return {"model": _model_name(config), "engine": f"lm-eval {config.get('model')}", **plain}
 
 
 def _model_name(config: Mapping[str, Any]) -> str:

@@ -30,6 +30,8 @@ class _Doc(Probe):
     model_digest: str
     tokens_first: Annotated[int | None, Field(ge=1)]
     tokens_second: Annotated[int | None, Field(ge=1)]
+    template: str | None = None
+    """`ignored` where the run had a chat template or a system instruction, which a cloze statement does not take."""
 
 
 _Responses = Annotated[tuple[tuple[Annotated[float, AfterValidator(_log_probability)], Any], ...], Field(min_length=1)]

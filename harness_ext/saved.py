@@ -74,18 +74,14 @@ def read_saved(results: Path) -> SavedRun:
     if not isinstance(config, dict) or not isinstance(tasks, dict):
         raise ValueshiftError(f"{results} has no config and configs: these are no results of lm_eval; leave it out")
     samples, left_out = [], []
-    for task, file in files.items():
+    for task in dict.fromkeys([*files, *tasks]):
         try:
-            found = list(_samples(file))
-            if found and len(found) < (asked := _asked(content, task)):
-                raise ValueshiftError(f"{file} has {len(found)} of {asked} samples; {RERUN}")
+            found = list(_samples(files[task])) if task in files else []
+            _refuse_incomplete(results, content, task, len(found))
         except ValueshiftError as error:
             left_out.append(str(error))
         else:
             samples += found
-    unlogged = ", ".join(name for name, task in tasks.items() if _is_our_task(task) and name not in files)
-    if unlogged:
-        left_out.append(f"{results} has no samples of {unlogged} beside it; {RERUN} with --log_samples")
     if not samples:
         raise ValueshiftError(
             "; ".join(left_out)
@@ -131,14 +127,24 @@ def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
         raise ValueshiftError(f"{file} cannot be read ({error.strerror or error}); {RERUN}") from error
 
 
-def _asked(content: Mapping[str, Any], task: str) -> int:
-    """How many samples of a task there were; 0 where the results do not say."""
-    counts = content.get("n-samples")
-    count = counts.get(task) if isinstance(counts, dict) else None
-    effective = count.get("effective") if isinstance(count, dict) else None
-    return effective if isinstance(effective, int) else 0
+def _refuse_incomplete(results: Path, content: Mapping[str, Any], task: str, found: int) -> None:
+    """Raises ValueshiftError where a task of ours has fewer samples than the results say, with the reason."""
+    metadata, asked = (
+        _inner(content, *keys) for keys in (("configs", task, "metadata"), ("n-samples", task, "effective"))
+    )
+    if not found and isinstance(metadata, dict) and "probes_digest" in metadata:
+        reason = metadata.get("unanswered")
+        raise ValueshiftError(
+            f"{results}: {task} has no number ({reason})"
+            if reason
+            else f"{results} has no samples of {task} beside it; {RERUN} with --log_samples"
+        )
+    if found and isinstance(asked, int) and found < asked:
+        raise ValueshiftError(f"{results} says {asked} samples of {task}, its file has {found}; {RERUN}")
 
 
-def _is_our_task(task: Any) -> bool:
-    metadata = task.get("metadata") if isinstance(task, dict) else None
-    return isinstance(metadata, dict) and "probes_digest" in metadata
+def _inner(content: Any, *keys: str) -> Any:
+    """What lies under keys within each other; None where something on the way is no object."""
+    for key in keys:
+        content = content.get(key) if isinstance(content, dict) else None
+    return content

@@ -168,7 +168,7 @@ def test_samples_that_were_not_logged_are_named(tmp_path: Path, caplog: pytest.L
     assert set(run.scores["language"]) == {"de"}
     assert f"{results} has no samples of wvs_fa beside it; run lm_eval again with --log_samples" in caplog.text
     (tmp_path / f"samples_wvs_de_{FIRST}.jsonl").unlink()
-    with pytest.raises(ValueshiftError, match="has no samples of wvs_de, wvs_fa beside it"):
+    with pytest.raises(ValueshiftError, match=r"has no samples of wvs_de beside.* has no samples of wvs_fa beside it"):
         read_probe_runs(tmp_path)
 
 
@@ -196,6 +196,20 @@ def test_a_template_is_recorded_as_ignored(how: dict[str, str], tmp_path: Path) 
     (run,) = read_probe_runs(tmp_path)
     assert run.settings["template"] == "ignored"
     assert runs_from_samples(how, samples("de"), "this run")[0].settings["template"] == "ignored"
+
+
+def test_a_sample_says_that_its_template_was_ignored() -> None:
+    asked = [{**row, "doc": {**row["doc"], "template": "ignored"}} for row in samples("de")]
+    assert runs_from_samples({}, asked, "this run")[0].settings["template"] == "ignored"
+
+
+def test_a_task_without_a_number_says_why(tmp_path: Path) -> None:
+    results = write(tmp_path, {"wvs_de": [{"doc_id": 0, "doc": {"unanswered": "no sentinels"}}]})
+    content = json.loads(results.read_text())
+    content["configs"]["wvs_de"]["metadata"]["unanswered"] = "no sentinels"
+    results.write_text(json.dumps(content))
+    with pytest.raises(ValueshiftError, match=r"wvs_de has no number \(no sentinels\)"):
+        read_probe_runs(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -339,7 +353,7 @@ def test_counts_of_any_shape_are_no_counts(counts: Any, tmp_path: Path) -> None:
 
 def test_samples_that_a_full_disk_cut_off_are_no_whole_language(tmp_path: Path) -> None:
     write(tmp_path, {"wvs_de": samples("de")}, **{"n-samples": {"wvs_de": {"original": 273, "effective": 273}}})
-    with pytest.raises(ValueshiftError, match="has 20 of 273 samples; run lm_eval again"):
+    with pytest.raises(ValueshiftError, match="says 273 samples of wvs_de, its file has 20; run lm_eval again"):
         read_probe_runs(tmp_path)
 
 
