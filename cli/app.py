@@ -54,12 +54,11 @@ def _run() -> int:
     try:
         _refuse_impossible_words()
         app()
-    except SystemExit as ended:
-        if ended.code and _was_interrupted(ended):
-            sys.stderr.write("\nStopped. What was done is whole; the same command goes on.\n")
-            return 130
-        return ended.code if isinstance(ended.code, int) else 0
-    except KeyboardInterrupt:
+        return 0
+    except (SystemExit, KeyboardInterrupt) as ended:
+        if isinstance(ended, SystemExit) and not _was_interrupted(ended):
+            return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        sys.stderr.write("\nStopped. What was done is whole; the same command goes on.\n")
         return 130
     except ValueshiftError as error:
         message = str(error)
@@ -70,8 +69,8 @@ def _run() -> int:
     except OSError as error:
         if error.filename is None and error.errno not in _DISK:
             raise
-        where = "" if error.filename is None else f" {os.fsdecode(error.filename)}"
-        message = f"the system refuses{where}: {error.strerror}; mend it or choose another folder"
+        name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename or "to write"
+        message = f"the system refuses {name}: {error.strerror}; mend it or choose another folder"
     sys.stderr.write(f"error: {shown(message)}\n")
     return 2
 

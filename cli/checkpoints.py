@@ -16,10 +16,12 @@ def toy_build(
     seed: Annotated[int, typer.Option(help="Of the planted values and the training.")] = 0,
 ) -> None:
     """Train two toy checkpoints with planted values, to check the whole chain against a known truth."""
+    from ..core.files import writable
     from ..core.languages import parse_languages
     from ..core.probes import probe_set
     from ..finetune.toy import build_toy
 
+    writable(output.absolute().parent)
     build_toy(output, languages=parse_languages(languages, probe_set("wvs").languages), seed=seed)
     say(f"Toy community: {output} (base, moved, corpus, truth.csv)")
     say_next("valueshift", "probe", output / "base", "--languages", languages)

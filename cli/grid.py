@@ -65,6 +65,7 @@ def grid_run(
 ) -> None:
     """Do all cells of a plan that are not done; stopped or killed, the same command goes on."""
     from ..core.errors import ValueshiftError
+    from ..core.files import writable
     from ..core.paths import runs_root
     from ..experiments.cells import expand, with_ancestors
     from ..experiments.copying import check_target, copy_results
@@ -72,6 +73,10 @@ def grid_run(
     from ..experiments.running import executor_named, interruptible
     from ..experiments.scheduling import run_cells
 
+    if executor not in ("local", "ray"):
+        raise ValueshiftError(f"--executor is local or ray, not '{executor}'")
+    if address is not None and not _is_address(address):
+        raise ValueshiftError(f"--address is local, auto or HOST:PORT, not '{address}'")
     if address is not None and executor == "local":
         raise ValueshiftError("--address is of the executor ray; leave it out, or add --executor ray")
     if workers is not None and executor == "ray":
@@ -81,6 +86,7 @@ def grid_run(
         cells = with_ancestors(cells, cell)
     if copy_to is not None:
         check_target(copy_to)
+    writable(root)
     try:
         with interruptible():
             account = run_cells(
@@ -90,14 +96,19 @@ def grid_run(
                 partial(say, flush=True),
             )
     except KeyboardInterrupt:
-        say("Stopped. What was done is whole; the same command goes on")
         say_next("valueshift", "grid", "run", file, "--output", root)
-        sys.exit(130)
+        raise
     _print_account(account, cells, root)
     if copy_to is not None:
         say(f"Copied {copy_results(cells, root, copy_to)} results to {copy_to}")
     if not account.complete:
         sys.exit(1)
+
+
+def _is_address(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    ported = host and not set(host) & set(" /@") and port.isascii() and port.isdecimal() and 0 < int(port[:6]) < 65536
+    return text in ("local", "auto") or bool(ported)
 
 
 def _print_account(account: "Account", cells: "Sequence[Cell]", root: Path) -> None:

@@ -112,7 +112,6 @@ def compare(
     output: Output = None,
 ) -> None:
     """What shifted between two models: answers, alignment, similarity and direction, with intervals."""
-    from ..core.files import writable
     from ..core.paths import runs_root
     from ..core.records import read_record
     from ..harness_ext.comparison import compare as compare_runs
@@ -120,7 +119,6 @@ def compare(
     from ..harness_ext.results import in_languages
 
     root = runs_root(output)
-    writable(root)
     base_run, *tuned_runs = (
         in_languages(run_of(name, probe_set, languages, root), languages) for name in (base, *tuned)
     )

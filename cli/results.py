@@ -48,9 +48,11 @@ def ui(
 ) -> None:
     """Open the MLflow store of the runs root in a browser."""
     from ..core.paths import existing_runs_root
-    from ..tracking.ui import serve
 
-    serve(existing_runs_root(output), port)
+    root = existing_runs_root(output)
+    from ..tracking.ui import serve  # imports mlflow
+
+    serve(root, port)
 
 
 @app.command()

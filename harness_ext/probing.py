@@ -10,7 +10,7 @@ import torch
 
 from ..core.digests import digest
 from ..core.errors import ValueshiftError
-from ..core.files import whole_file
+from ..core.files import whole_file, writable
 from ..core.languages import parse_languages
 from ..core.probes import Probe, ProbeSet, probe_set
 from ..core.scores import scores_frame
@@ -69,6 +69,7 @@ def ask(model: str, asked: ProbeSet, languages: Sequence[str], root: Path, how: 
     cached = {language: _cache_file(root, inputs, language, how) for language in languages}
     todo = [language for language in languages if not cached[language].is_file()]
     if todo:
+        writable(root / "scores")
         tokenizer = load_tokenizer(model, **options)
         loaded = load_model(model, format, dtype=DTYPES[dtype], device=device, **options)
         scorer = scorer_for(format, loaded, tokenizer, closing=how.closing)
