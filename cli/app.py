@@ -1,5 +1,7 @@
-"""The typer application, its groups, and the options that several commands share."""
+"""The typer application, its groups, the options that several commands share, and how every command ends."""
 
+import errno
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +9,9 @@ from typing import Annotated
 import typer
 
 from ..core.errors import ValueshiftError
+from ..core.limits import NAME_BYTES, PATH_BYTES
+from ..core.shown import shown
+from .terminal import is_lost, lasting_output
 
 app = typer.Typer(
     name="valueshift",
@@ -29,11 +34,76 @@ app.add_typer(corpus_app, name="corpus")
 Output = Annotated[Path | None, typer.Option(help="Folder of run records; else VALUESHIFT_RUNS, else ./runs.")]
 Languages = Annotated[str | None, typer.Option(help="Comma-separated codes, such as de,fa; else all there are.")]
 
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
+"""Faults of a disk, which writing to an open file raises without the file's name."""
+
 
 def main() -> None:
-    """Run the command; bad input ends with one sentence and status 2."""
+    """Run the command; bad input, and what the machine refuses, ends with one sentence and status 2."""
+    with lasting_output() as output:
+        status = _run()
+        sys.stdout.flush()
+        if is_lost(output):
+            sys.stderr.write(f"error: what was printed is not whole ({output.fault}); what was computed is\n")
+            status = status or 2
+    sys.exit(status)
+
+
+def _run() -> int:
+    """The status that the command ends with."""
     try:
+        _refuse_impossible_words()
         app()
+        return 0
+    except (SystemExit, KeyboardInterrupt) as ended:
+        if isinstance(ended, SystemExit) and not _was_interrupted(ended):
+            return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        sys.stderr.write("\nStopped. What was done is whole; the same command goes on.\n")
+        return 130
     except ValueshiftError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
+        message = str(error)
+    except UnicodeEncodeError as error:
+        message = f"'{error.object}' cannot be written in {error.encoding}; set PYTHONUTF8=1, or rename it"
+    except MemoryError:
+        message = "the memory of this machine is not enough; what was done is whole: ask for less at a time"
+    except OSError as error:
+        if error.filename is None and error.errno not in _DISK:
+            raise
+        name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename or "to write"
+        message = f"the system refuses {name}: {error.strerror}; mend it or choose another folder"
+    sys.stderr.write(f"error: {shown(message)}\n")
+    return 2
+
+
+def _refuse_impossible_words() -> None:
+    """Refuse what can be no file, model or option, before anything is imported.
+
+    Raises:
+        ValueshiftError: an argument, or the working directory, is no text in this locale; an argument is too long; the
+            working directory is gone.
+    """
+    try:
+        words = [*sys.argv[1:], os.getcwd()]  # noqa: PTH109
+    except FileNotFoundError:
+        raise ValueshiftError("the working directory does not exist any more; change to another") from None
+    for word in words:
+        try:
+            length = len(word.encode())
+        except UnicodeEncodeError:
+            raise ValueshiftError(
+                f"'{word}' is no text in the encoding of this locale ({sys.getfilesystemencoding()}); set PYTHONUTF8=1, "
+                "or rename it"
+            ) from None
+        parts = word.replace(",", "/").split("/")
+        longest = max(len(part.encode()) for part in parts)
+        if longest > NAME_BYTES or (length > PATH_BYTES and "," not in word):
+            raise ValueshiftError(f"'{word[:40]}...' has {length:,} bytes; no file or model has so long a name")
+
+
+def _was_interrupted(ended: BaseException | None) -> bool:
+    """Whether Ctrl-C is among the causes: typer ends the command itself, its releases with different statuses."""
+    while ended is not None:
+        if isinstance(ended, KeyboardInterrupt):
+            return True
+        ended = ended.__cause__ or ended.__context__
+    return False

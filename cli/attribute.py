@@ -7,7 +7,7 @@ import typer
 
 from ..core.errors import ValueshiftError
 from .app import Languages, Output, app
-from .show import print_table, publish_records
+from .show import figure, interval, print_table, publish_records, say, say_next
 
 if TYPE_CHECKING:
     from ..attribution.attributing import Attributing
@@ -92,16 +92,14 @@ def attribute(
     )
     record = run_attribute(base, tuned, root, how)
     if record is None:
-        print(
-            f"No answer shifted between {base} and {tuned}: there is nothing to attribute, and no record was written."
-        )
+        say(f"No answer shifted between {base} and {tuned}: there is nothing to attribute, and no record was written.")
         return
     page = write_page(record, page_folder(record))
     _print_record(record)
-    print(f"Record: {record} (tables queries, influence, shares)")
-    print(f"Read the sentences: {page}")
+    say(f"Record: {record} (tables queries, influence, shares)")
+    say(f"Read the sentences: {page}")
     publish_records(root, record)
-    print(f"Next: valueshift attribute check --base {base} --tuned {tuned} --output {root}")
+    say_next("valueshift", "attribute", "check", "--base", base, "--tuned", tuned, "--output", root)
 
 
 def _print_record(folder: Path) -> None:
@@ -125,10 +123,10 @@ def _print_record(folder: Path) -> None:
         [
             [
                 *(str(row.language), str(row.side), str(row.train_language), f"{row.share:.3f}"),
-                "" if row.low != row.low else f"{row.low:.3f} - {row.high:.3f}",
+                interval(row.low, row.high, ".3f", "", " - "),
                 f"{row.base_rate:.3f}",
-                "" if row.odds_ratio != row.odds_ratio else f"{row.odds_ratio:.2f}",
-                f"{row.adjusted:.3f}",
+                figure(row.odds_ratio, ".2f"),
+                figure(row.adjusted, ".3f"),
                 str(row.n),
             ]
             for row in shares.itertuples()
@@ -140,10 +138,10 @@ def _print_record(folder: Path) -> None:
         "token_overlap": "in common with token overlap (BM25)",
         "random_overlap": "in common with random sentences of the language",
     }
-    rows = [[label, f"{believed[name]:.2f}"] for name, label in names.items() if name in believed]
+    rows = [[label, figure(believed[name], ".2f")] for name, label in names.items() if name in believed]
     print_table(f"Whether to believe it: means over {believed['shifted']:.0f} shifted probes", ["", "value"], rows)
     for note in record.notes:
-        print(f"- {note}")
+        say(f"- {note}")
 
 
 @attribute_app.command("check")
@@ -187,8 +185,8 @@ def attribute_check(
         base, tuned, asked = _how(base, tuned, **how, **where)
         folder, tables = check_run(base, tuned, root, asked, paper=paper, **numbers)
     _print_checks(tables)
-    print(f"Tables: {folder} (the same again reads the models that are trained)")
-    print("Next: read docs/attribution.md, 'Can it be believed'")
+    say(f"Tables: {folder} (the same again reads the models that are trained)")
+    say("Next: read docs/attribution.md, 'Can it be believed'")
 
 
 def _print_checks(tables: dict[str, Any]) -> None:
@@ -197,11 +195,11 @@ def _print_checks(tables: dict[str, Any]) -> None:
         ["method", "LDS", "95% interval", "the first is better by", "95% interval", "queries", "models"],
         [
             [
-                *(str(row.method), f"{row.lds:+.2f}", f"[{row.low:+.2f}, {row.high:+.2f}]"),
+                *(str(row.method), figure(row.lds, "+.2f"), interval(row.low, row.high)),
                 *(
                     ["", ""]
                     if row.Index == 0
-                    else [f"{row.difference:+.2f}", f"[{row.difference_low:+.2f}, {row.difference_high:+.2f}]"]
+                    else [figure(row.difference, "+.2f"), interval(row.difference_low, row.difference_high)]
                 ),
                 *(str(row.queries), str(row.models)),
             ]
@@ -214,8 +212,8 @@ def _print_checks(tables: dict[str, Any]) -> None:
         ["without the top", "without random ones", "difference", "95% interval"],
         [
             [
-                *(f"{removed[name]:+.2f}" for name in ("top", "random", "difference")),
-                f"[{removed['low']:+.2f}, {removed['high']:+.2f}]",
+                *(figure(removed[name], "+.2f") for name in ("top", "random", "difference")),
+                interval(removed["low"], removed["high"]),
             ]
         ],
     )
@@ -223,14 +221,14 @@ def _print_checks(tables: dict[str, Any]) -> None:
     print_table(
         "The same ranking from shuffled weights: what is alike was not learned",
         ["Spearman", "top in common", "chance"],
-        [[f"{control['spearman']:+.2f}", f"{control['overlap']:.2f}", f"{control['chance']:.2f}"]],
+        [[figure(control["spearman"], "+.2f"), f"{control['overlap']:.2f}", f"{control['chance']:.2f}"]],
     )
     if "recall" in tables:
         print_table(
             "Planted sentences found at their end of the ranking; recall without LDS proves nothing",
             ["method", "supporting", "contradicting"],
             [
-                [str(row.method), f"{row.supporting:.2f}", f"{row.contradicting:.2f}"]
+                [str(row.method), figure(row.supporting, ".2f"), figure(row.contradicting, ".2f")]
                 for row in tables["recall"].itertuples()
             ],
         )

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .app import Output, app, toy_app
-from .show import print_table, publish_records
+from .show import print_table, publish_records, say, say_next
 
 
 @toy_app.command("build")
@@ -16,13 +16,15 @@ def toy_build(
     seed: Annotated[int, typer.Option(help="Of the planted values and the training.")] = 0,
 ) -> None:
     """Train two toy checkpoints with planted values, to check the whole chain against a known truth."""
+    from ..core.files import writable
     from ..core.languages import parse_languages
     from ..core.probes import probe_set
     from ..finetune.toy import build_toy
 
+    writable(output.absolute().parent)
     build_toy(output, languages=parse_languages(languages, probe_set("wvs").languages), seed=seed)
-    print(f"Toy community: {output} (base, moved, corpus, truth.csv)")
-    print(f"Next: valueshift probe {output}/base --languages {languages}")
+    say(f"Toy community: {output} (base, moved, corpus, truth.csv)")
+    say_next("valueshift", "probe", output / "base", "--languages", languages)
 
 
 @app.command()
@@ -58,7 +60,7 @@ def finetune(
     record = read_record(folder)
     print_table("Loss", ["", "value"], [[name, f"{value:.4f}"] for name, value in record.metrics.items()])
     for note in record.notes:
-        print(f"- {note}")
-    print(f"Record: {folder}")
+        say(f"- {note}")
+    say(f"Record: {folder}")
     publish_records(root, folder)
-    print(f"Next: valueshift compare {model} {root / str(record.settings['checkpoint'])}")
+    say_next("valueshift", "compare", model, root / str(record.settings["checkpoint"]))

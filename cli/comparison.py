@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .show import print_table
+from .show import figure, interval, print_table, say
 
 
 def print_comparison(base: str, tuned: str, tables: dict[str, Any], notes: tuple[str, ...]) -> None:
@@ -17,7 +17,7 @@ def print_comparison(base: str, tuned: str, tables: dict[str, Any], notes: tuple
         _print_direction(tables["direction"])
     _print_flips(tables["flipped"])
     for note in notes:
-        print(f"- {note}")
+        say(f"- {note}")
 
 
 def _print_kept(title: str, kept: Any) -> None:
@@ -28,7 +28,7 @@ def _print_kept(title: str, kept: Any) -> None:
             [
                 str(row.language),
                 str(row.reason) or f"{100 * row.unchanged:.1f} %",
-                "" if row.reason else f"{100 * row.low:.1f} - {100 * row.high:.1f}",
+                "" if row.reason else interval(100 * row.low, 100 * row.high, ".1f", "", " - "),
                 *map(str, (row.n, row.ties, row.dropped)),
             ]
             for row in kept.itertuples()
@@ -44,8 +44,8 @@ def _print_ceiling(ceiling: Any) -> None:
             [
                 str(row.language),
                 str(row.reason) or f"{row.reliability:+.2f}",
-                "" if row.reason else f"[{row.low:+.2f}, {row.high:+.2f}]",
-                "" if row.reason else f"{row.ceiling:.2f}",
+                "" if row.reason else interval(row.low, row.high),
+                "" if row.reason else figure(row.ceiling, ".2f"),
                 str(row.n),
             ]
             for row in ceiling.itertuples()
@@ -69,8 +69,8 @@ def _print_alignment_change(changes: Any) -> None:
                         f"{row.base:+.2f}",
                         f"{row.tuned:+.2f}",
                         f"{row.change:+.2f}",
-                        f"[{row.low:+.2f}, {row.high:+.2f}]",
-                        f"{row.adjusted:.3f}",
+                        interval(row.low, row.high),
+                        figure(row.adjusted, ".3f"),
                     ]
                 ),
                 str(row.n),
@@ -103,7 +103,7 @@ def _rows(tables: dict[str, Any], name: str) -> Any:
 def _estimate(row: Any, value: float, low: float, high: float, p: float | None = None) -> list[str]:
     if row.reason:
         return [str(row.reason), "", "", str(row.n)]
-    return [f"{value:+.3f}", f"[{low:+.3f}, {high:+.3f}]", "" if p is None else f"{p:.3f}", str(row.n)]
+    return [f"{value:+.3f}", interval(low, high, "+.3f"), "" if p is None else figure(p, ".3f"), str(row.n)]
 
 
 def _print_direction(direction: Any) -> None:
@@ -120,17 +120,12 @@ def _print_direction(direction: Any) -> None:
 
 
 def _print_flips(flips: Any) -> None:
+    """The largest flips as lines, not as a table: statements are long, and a script from right to left keeps its line."""
     largest = flips.assign(by=(flips["p_first_tuned"] - flips["p_first_base"]).abs()).nlargest(10, "by")
-    print_table(
-        f"Answers that flipped: {len(flips)}, the largest ten",
-        ["question", "language", "answer", "p_first"],
-        [
-            [
-                str(row.question),
-                str(row.language),
-                f"{row.answer_base} -> {row.answer_tuned}",
-                f"{row.p_first_base:.2f} -> {row.p_first_tuned:.2f}",
-            ]
-            for row in largest.itertuples()
-        ],
-    )
+    for side in ("base", "tuned"):
+        largest[side] = largest[f"statement_{side}"].fillna(largest[f"answer_{side}"])
+    say(f"Answers that flipped: {len(flips)}" + (", the largest ten" if len(flips) > len(largest) else ""))
+    for row in largest.itertuples():
+        say(f"{row.question} {row.language}: p_first {row.p_first_base:.2f} -> {row.p_first_tuned:.2f}")
+        say(f"    base   {row.base}")
+        say(f"    tuned  {row.tuned}")

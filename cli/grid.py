@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..core.limits import WORKERS
+from ..core.shown import shown
 from .app import Output, app
-from .show import print_table
+from .show import print_table, say, say_next
 
 if TYPE_CHECKING:
     from ..experiments.cells import Cell
@@ -43,8 +45,8 @@ def grid_plan(
     view = overview(cells, root)
     print_table(f"{file}: {len(cells)} cells in {root}", view.columns, view.rows)
     for note in [*view.notes, *missing(plan)]:
-        print(f"- {note}")
-    print(f"Next: valueshift {f'grid run {file}' if view.left else 'ui'} --output {root}")
+        say(f"- {note}")
+    say_next("valueshift", *(("grid", "run", file) if view.left else ("ui",)), "--output", root)
 
 
 @grid_app.command("run")
@@ -52,7 +54,7 @@ def grid_run(
     file: PlanFile,
     output: Output = None,
     executor: Annotated[str, typer.Option(help="local, or ray (pip install 'valueshift[ray]').")] = "local",
-    workers: Annotated[int | None, typer.Option(min=1, help="Of local: processes; else 1.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=WORKERS, help="Of local: processes; else 1.")] = None,
     address: Annotated[
         str | None, typer.Option(help="Of ray: local, or host:port; else auto (this machine's cluster).")
     ] = None,
@@ -63,6 +65,7 @@ def grid_run(
 ) -> None:
     """Do all cells of a plan that are not done; stopped or killed, the same command goes on."""
     from ..core.errors import ValueshiftError
+    from ..core.files import writable
     from ..core.paths import runs_root
     from ..experiments.cells import expand, with_ancestors
     from ..experiments.copying import check_target, copy_results
@@ -70,6 +73,10 @@ def grid_run(
     from ..experiments.running import executor_named, interruptible
     from ..experiments.scheduling import run_cells
 
+    if executor not in ("local", "ray"):
+        raise ValueshiftError(f"--executor is local or ray, not '{executor}'")
+    if address is not None and not _is_address(address):
+        raise ValueshiftError(f"--address is local, auto or HOST:PORT, not '{address}'")
     if address is not None and executor == "local":
         raise ValueshiftError("--address is of the executor ray; leave it out, or add --executor ray")
     if workers is not None and executor == "ray":
@@ -79,22 +86,29 @@ def grid_run(
         cells = with_ancestors(cells, cell)
     if copy_to is not None:
         check_target(copy_to)
+    writable(root)
     try:
         with interruptible():
             account = run_cells(
                 cells,
                 root,
                 executor_named(executor, root, workers or 1, address or "auto"),
-                partial(print, flush=True),
+                partial(say, flush=True),
             )
     except KeyboardInterrupt:
-        print(f"\nStopped. What was done is whole; go on with the same command: valueshift grid run {file}")
-        sys.exit(130)
+        say_next("valueshift", "grid", "run", file, "--output", root)
+        raise
     _print_account(account, cells, root)
     if copy_to is not None:
-        print(f"Copied {copy_results(cells, root, copy_to)} results to {copy_to}")
+        say(f"Copied {copy_results(cells, root, copy_to)} results to {copy_to}")
     if not account.complete:
         sys.exit(1)
+
+
+def _is_address(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    ported = host and not set(host) & set(" /@") and port.isascii() and port.isdecimal() and 0 < int(port[:6]) < 65536
+    return text in ("local", "auto") or bool(ported)
 
 
 def _print_account(account: "Account", cells: "Sequence[Cell]", root: Path) -> None:
@@ -102,7 +116,7 @@ def _print_account(account: "Account", cells: "Sequence[Cell]", root: Path) -> N
 
     by_digest = {cell.digest: cell for cell in cells}
     whole = len(account.there) + len(account.done)
-    print(f"{whole} of {len(cells)} cells are done: {len(account.done)} now, {len(account.there)} before")
+    say(f"{whole} of {len(cells)} cells are done: {len(account.done)} now, {len(account.there)} before")
     if account.failed or account.skipped:
         rows = [
             [by_digest[digest].stage, by_digest[digest].label, "failed", f"{reason}; see {log_path(root, digest)}"]
@@ -115,11 +129,11 @@ def _print_account(account: "Account", cells: "Sequence[Cell]", root: Path) -> N
         print_table("Not done", ["stage", "cell", "state", "why"], rows)
     if account.unpublished:
         reason = next(iter(account.unpublished.values()))
-        sys.stderr.write(f"warning: {len(account.unpublished)} records are not in MLflow: {reason}\n")
-        print(f"Next: valueshift publish --output {root}")
+        sys.stderr.write(f"warning: {len(account.unpublished)} records are not in MLflow: {shown(reason)}\n")
+        say_next("valueshift", "publish", "--output", root)
     for cell in cells:
         if cell.stage == "report" and (result := read_result(root, cell.digest)):
-            print(f"Report: {result.path(root, 'report')}")
+            say(f"Report: {result.path(root, 'report')}")
         elif cell.digest in account.partial:
-            print(f"Report, without the cells above: {root / 'reports' / cell.digest}")
-    print(f"Next: valueshift ui --output {root}")
+            say(f"Report, without the cells above: {root / 'reports' / cell.digest}")
+    say_next("valueshift", "ui", "--output", root)

@@ -7,7 +7,7 @@ import typer
 
 from ..core.errors import ValueshiftError
 from .app import corpus_app, probes_app, survey_app
-from .show import counts, print_table
+from .show import counts, print_table, say, say_next
 
 
 @probes_app.command("import")
@@ -38,8 +38,8 @@ def probes_import(
             for done in report
         ],
     )
-    print(f"Probe sets: {imported_folder('wvs_arora').parent.parent}")
-    print("Next: lm_eval --tasks wvs_arora_de --model hf --model_args pretrained=MODEL")
+    say(f"Probe sets: {imported_folder('wvs_arora').parent.parent}")
+    say("Next: lm_eval --tasks wvs_arora_de --model hf --model_args pretrained=MODEL")
 
 
 @probes_app.command("check")
@@ -64,7 +64,7 @@ def probes_check(
     if findings:
         print_table("Faults", ["language", "question", "fault"], [[f.language, f.question, f.fault] for f in findings])
         raise ValueshiftError(f"{len(findings)} faults in {folder}; mend them and check again")
-    print(f"{len(files)} languages x {len(items)} questions in {folder}: no fault found")
+    say(f"{len(files)} languages x {len(items)} questions in {folder}: no fault found")
     for name in tokenizer or []:
         _print_balance(name, ProbeSet("wvs", folder))
 
@@ -93,8 +93,8 @@ def probes_new(
     from ..core.own_set import new_probe_set
 
     made = new_probe_set(name, items, probes, shares)
-    print(f"Probe set {name}: {len(made.items)} questions, {', '.join(made.languages)}, in {made.folder.parent}")
-    print(f"Next: valueshift probe MODEL --probe-set {name}, or lm_eval --tasks {name} --model hf ...")
+    say(f"Probe set {name}: {len(made.items)} questions, {', '.join(made.languages)}, in {made.folder.parent}")
+    say(f"Next: valueshift probe MODEL --probe-set {name}, or lm_eval --tasks {name} --model hf ...")
 
 
 @survey_app.command("import")
@@ -120,9 +120,9 @@ def survey_import(
         [[str(v) for v in row] for row in summary.values],
     )
     for note in imported.notes:
-        print(f"- {note}")
-    print(f"Survey: {write_survey(imported)}")
-    print("Next: valueshift probe MODEL --languages de,fa")
+        say(f"- {note}")
+    say(f"Survey: {write_survey(imported)}")
+    say("Next: valueshift probe MODEL --languages de,fa")
 
 
 @corpus_app.command("import")
@@ -156,6 +156,17 @@ def corpus_import(
             ],
         )
         for note in corpus.notes:
-            print(f"- {note}")
-        print(f"Corpus: {corpus.path}")
-        print(f"Next: valueshift finetune --model MODEL --corpus {corpus.name} --languages LANGUAGES --size 2000")
+            say(f"- {note}")
+        say(f"Corpus: {corpus.path}")
+        say_next(
+            "valueshift",
+            "finetune",
+            "--model",
+            "MODEL",
+            "--corpus",
+            corpus.name,
+            "--languages",
+            "LANGUAGES",
+            "--size",
+            2000,
+        )

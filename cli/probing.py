@@ -1,13 +1,13 @@
 """`valueshift probe` and `compare`: ask models, and see what shifted between two."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from .app import Languages, Output, app, tasks_app
 from .comparison import print_comparison
-from .show import print_table, publish_records
+from .show import interval, print_table, publish_records, say, say_next
 
 
 @app.command()
@@ -65,9 +65,9 @@ def probe(
         _print_probe(f"{model}: {asked.name}", records[-1])
     publish_records(root, *records)
     if paraphrase:
-        print(f"Next: valueshift compare {records[0]} {records[1]}")
+        say_next("valueshift", "compare", *records)
     else:
-        print(f"Next: probe a second checkpoint, then: valueshift compare {records[0]} SECOND_RECORD")
+        say_next("valueshift", "compare", records[0], "SECOND_RECORD", before="probe a second checkpoint, then: ")
 
 
 def _print_probe(title: str, folder: Path) -> None:
@@ -78,9 +78,10 @@ def _print_probe(title: str, folder: Path) -> None:
     languages = [name.removeprefix("questions/") for name in members if name.startswith("questions/")]
     aligned = {}
     if "alignment" in record.tables:
-        for row in read_table(folder, "alignment").itertuples():
-            shown = str(row.reason) or f"{row.spearman:+.2f} [{row.low:+.2f}, {row.high:+.2f}], n = {row.n}"
-            aligned[str(row.language)] = f"{row.country} {shown}"
+        rows: Any = read_table(folder, "alignment")
+        for row in rows.itertuples():
+            found = str(row.reason) or f"{row.spearman:+.2f} {interval(row.low, row.high)}, n = {row.n}"
+            aligned[str(row.language)] = f"{row.country} {found}"
     print_table(
         title,
         ["language", "questions", "mean p_first", "answered first", "readings agree", "Spearman with the survey"],
@@ -97,8 +98,8 @@ def _print_probe(title: str, folder: Path) -> None:
         ],
     )
     for note in record.notes:
-        print(f"- {note}")
-    print(f"Record: {folder}")
+        say(f"- {note}")
+    say(f"Record: {folder}")
 
 
 @app.command()
@@ -106,7 +107,9 @@ def compare(
     base: Annotated[str, typer.Argument(help="Probe record, lm-eval results folder, or checkpoint.")],
     tuned: Annotated[list[str], typer.Argument(help="One or more of the same.")],
     languages: Languages = None,
-    probe_set: Annotated[str, typer.Option(help="Probe set, where checkpoints are given.")] = "wvs",
+    probe_set: Annotated[
+        str, typer.Option(help="Probe set, where checkpoints are given, or results of several sets.")
+    ] = "wvs",
     output: Output = None,
 ) -> None:
     """What shifted between two models: answers, alignment, similarity and direction, with intervals."""
@@ -123,9 +126,9 @@ def compare(
     for name, run in zip(tuned, tuned_runs, strict=True):
         record, tables = compare_runs(base_run, run, root)
         print_comparison(base, name, tables, read_record(record).notes)
-        print(f"Record: {record} (tables {', '.join(tables)})")
+        say(f"Record: {record} (tables {', '.join(tables)})")
         publish_records(root, record)
-    print(f"Next: valueshift ui --output {root}")
+    say_next("valueshift", "ui", "--output", root)
 
 
 @tasks_app.command("path")
@@ -133,4 +136,4 @@ def tasks_path() -> None:
     """Print the folder of task files, for `lm_eval --include_path` where the hook is off."""
     from ..core.paths import TASKS
 
-    print(TASKS)
+    say(TASKS)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .app import app
-from .show import publish_records
+from .show import publish_records, say, say_next
 
 
 @app.command()
@@ -34,8 +34,8 @@ def report(
             sys.stderr.write(f"warning: {note}\n")
     exhibits = read_table(record, "exhibits")
     made = (exhibits["rows"] > 0).sum()
-    print(f"{made} of {len(exhibits)} exhibits; what is missing, and what to run for it, is in the report.")
-    print(f"Record: {record}")
+    say(f"{made} of {len(exhibits)} exhibits; what is missing, and what to run for it, is in the report.")
+    say(f"Record: {record}")
     publish_records(root, record)
-    print(f"Report: {output / 'index.html'} (figures/, tables/)")
-    print(f"Next: open it in a browser, or see the runs: valueshift ui --output {root}")
+    say(f"Report: {output / 'index.html'} (figures/, tables/)")
+    say_next("valueshift", "ui", "--output", root, before="open it in a browser, or see the runs: ")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from .app import Output, app
+from .show import say, say_next
 
 
 @app.command()
@@ -27,15 +28,15 @@ def publish(
         raise ValueshiftError(f"{root} holds no run record; give the folder of your run records with --output")
     account = publish_all(records, root, into=mlflow_run_id() if paths else None)
     if account.sent:
-        print(f"Sent {len(account.sent)} records that MLflow did not have.")
+        say(f"Sent {len(account.sent)} records that MLflow did not have.")
     elif not account.failed:
-        print("MLflow has all records.")
+        say("MLflow has all records.")
     for found in account.sent:
-        print(f"  {found.record}: {found.where}")
+        say(f"  {found.record}: {found.where}")
     refused += [str(complaint)] if (complaint := account.complaint()) else []
     if refused:
         raise ValueshiftError("\n".join(refused))
-    print(f"Next: valueshift ui --output {root}")
+    say_next("valueshift", "ui", "--output", root)
 
 
 def _records_of(paths: list[Path], root: Path, refused: list[str]) -> list[Path]:
@@ -52,7 +53,7 @@ def _records_of(paths: list[Path], root: Path, refused: list[str]) -> list[Path]
                 continue
             for run in read_probe_runs(path):
                 records.append(write_probe_record(root, run))
-                print(f"Record: {records[-1]}")
+                say(f"Record: {records[-1]}")
         except ValueshiftError as error:
             refused.append(str(error))
     return records
@@ -61,13 +62,15 @@ def _records_of(paths: list[Path], root: Path, refused: list[str]) -> list[Path]
 @app.command()
 def ui(
     output: Output = None,
-    port: Annotated[int, typer.Option(help="On this machine only.")] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="On this machine only.")] = 5000,
 ) -> None:
     """Open the MLflow store of the runs root in a browser."""
     from ..core.paths import existing_runs_root
-    from ..tracking.ui import serve
 
-    serve(existing_runs_root(output), port)
+    root = existing_runs_root(output)
+    from ..tracking.ui import serve  # imports mlflow
+
+    serve(root, port)
 
 
 @app.command()

@@ -1,8 +1,40 @@
-"""How commands print: tables, counts, and where records went."""
+"""How commands print: sentences, tables, counts, commands to go on with, and where records went."""
 
+import math
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from ..core.shown import NO_INTERVAL, shown, written_out
+
+
+def say(text: object, *, flush: bool = False) -> None:
+    """Print a line; what a terminal would obey in names and notes is written out."""
+    print(shown(text), flush=flush)
+
+
+def say_next(*words: object, before: str = "", after: str = "") -> None:
+    """Print a command that goes on from here, as a shell reads it."""
+    print(f"Next: {before}{' '.join(map(_quoted, words))}{after}")
+
+
+def _quoted(word: object) -> str:
+    text = f"./{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word)
+    if written_out(text) == text:
+        return shlex.quote(text)
+    return "$'" + written_out(text.replace("\\", "\\\\").replace("'", "\\'")) + "'"
+
+
+def figure(value: float, form: str) -> str:
+    """A number as printed; `none` where it is not defined."""
+    return "none" if math.isnan(value) else f"{value:{form}}"
+
+
+def interval(low: float, high: float, form: str = "+.2f", brackets: str = "[]", between: str = ", ") -> str:
+    """An interval as printed, or why there is none."""
+    ends = NO_INTERVAL if math.isnan(low) or math.isnan(high) else f"{low:{form}}{between}{high:{form}}"
+    return f"{brackets[:1]}{ends}{brackets[1:]}"
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -10,11 +42,11 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=shown(title), title_justify="left")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right")
+        table.add_column(shown(column), justify="left" if number == 0 else "right")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(shown, row))
     width = None if sys.stdout.isatty() else 120
     Console(width=width, markup=False, emoji=False, highlight=False).print(table)  # what is in brackets is no style
 

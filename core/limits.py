@@ -82,3 +82,25 @@ SURVEY_COLUMNS = 16_384
 """Of a survey file, as in Excel; WVS-7 has 600."""
 WEIGHT = 1e9
 """Of one respondent: sums of more lose the others."""
+SAMPLES_BYTES = 4 << 30
+"""Of one file of samples of lm-eval, which is read line by line."""
+NAME_BYTES = 255
+"""Of one part of a path, on every file system that we know."""
+PATH_BYTES = 4095
+"""Of a whole path."""
+WORKERS = 1000
+"""Processes of one driver."""
+PLAN_BYTES = 256 << 10
+"""Of a plan's YAML."""
+PLAN_DEPTH = 50
+"""Mappings and lists within each other in a plan; an alias counts where it is used."""
+PLAN_VALUES = 100_000
+"""Values in a plan, with what aliases stand for."""
+CELLS = 20_000
+"""Of a plan, counted before equal ones fall together."""
+COUNT = 10**9
+"""Of sentences, epochs and other things that a plan counts."""
+SEED = 2**32 - 1
+"""The largest that NumPy and PyTorch both take."""
+HEAD_SECONDS = 10.0
+"""That the head of a Ray cluster may take to answer at the start."""

@@ -93,6 +93,7 @@ class _Expansion:
             for name in plan.probe.sets
         }
         """By probe set and language, digests of what is asked."""
+        self.questions = {name: len(probe_set(name).items) for name in plan.probe.sets}
         self.surveys = {name: _survey(name) for name in plan.probe.sets}
 
     def cells(self) -> Iterable[Cell]:
@@ -143,7 +144,7 @@ class _Expansion:
                     {"model": model.spec, "set": name, "probes": probes, **asked},
                     _made(model),
                     {"model": model.given},
-                    units=len(probes) * len(probe_set(name).items),
+                    units=len(probes) * self.questions[name],
                     model=model.root,
                 )
             )

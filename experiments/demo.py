@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from ..core.errors import ValueshiftError
+from ..core.files import writable
 from ..core.paths import mlflow_uri
 
 LANGUAGES = ("de", "fa")
@@ -18,7 +19,7 @@ def run_demo(output: Path) -> None:
     Raises:
         ValueshiftError: a step fails; it names the step.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    writable(output)
     toy, runs = output / "toy", output / "runs"
     environment = {
         **os.environ,
@@ -38,7 +39,7 @@ def run_demo(output: Path) -> None:
     results = [str(output / "lm_eval" / checkpoint) for checkpoint in ("base", "moved")]
     _step("What shifted", [*valueshift, "compare", *results], environment, "valueshift")
     print(f"\nEverything is in {output}: toy/ (checkpoints), lm_eval/ (harness results), runs/ (records, mlflow.db)")
-    print(f"Look at it in MLflow: valueshift ui --output {runs}")
+    print(f"Look at it in MLflow: {shlex.join(['valueshift', 'ui', '--output', str(runs)])}")
     print("Next: the same with a real model: see README.md")
 
 

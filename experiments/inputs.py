@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from ..finetune.corpora.store import Corpus
 
 
+_ENOUGH = 100
+"""Sentences that can be split, as any larger number can."""
+
+
 def impossible(plan: Plan) -> Iterator[tuple[Location, str]]:
     """What cannot be a model or a corpus, and runs that a corpus cannot serve: a language is lacking, or sentences are."""
     yield from _impossible_models(plan)
@@ -125,4 +129,4 @@ def _select(corpus: "Corpus | None", languages: list[str], size: int) -> None:
     if corpus:
         select(corpus, languages, size)
     else:
-        split_by_id([str(number) for number in range(size // len(languages))])
+        split_by_id([str(number) for number in range(min(size // len(languages), _ENOUGH))])

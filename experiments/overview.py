@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..core.shown import shown
 from .cells import Cell
 from .estimates import estimate
 from .plan import STAGES
@@ -63,7 +64,7 @@ def listing(cells: Sequence[Cell], root: Path) -> Iterator[str]:
     todo, at_work = outstanding(cells, root), running(root)
     for cell in cells:
         state = "done" if cell.digest not in todo else "at work" if cell.digest in at_work else "to do"
-        yield f"{cell.digest}\t{state}\t{cell.stage}\t{cell.label}"
+        yield f"{cell.digest}\t{state}\t{cell.stage}\t{shown(cell.label)}"
 
 
 def _time(seconds: float) -> str:

@@ -4,6 +4,7 @@ A plan is no cross product: each block of `finetune` is one, and blocks may over
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
@@ -14,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Discrimina
 from pydantic_core import PydanticCustomError
 
 from ..core.errors import ValueshiftError
+from ..core.limits import CELLS, COUNT, SEED
 from ..core.paths import PACKAGE
 from .yaml_lines import Document, Location
 
@@ -32,8 +34,9 @@ _T = TypeVar("_T")
 
 
 def _distinct(values: tuple[_T, ...]) -> tuple[_T, ...]:
-    if again := [value for value in values if values.count(value) > 1]:
-        raise PydanticCustomError(_REFUSED, "{value} stands there twice; leave one out", {"value": str(again[0])})
+    again, times = next(iter(Counter(values).most_common(1)), (None, 0))
+    if times > 1:
+        raise PydanticCustomError(_REFUSED, "{value} stands there twice; leave one out", {"value": str(again)})
     return values
 
 
@@ -48,8 +51,8 @@ def _allotted(gpus: float) -> float:
 Distinct = Annotated[tuple[_T, ...], AfterValidator(_distinct)]
 Several = Annotated[tuple[_T, ...], Field(min_length=1), AfterValidator(_distinct)]
 Names = Several[str]
-Seed = Annotated[int, Field(strict=True, ge=0)]
-Count = Annotated[int, Field(strict=True, gt=0)]
+Seed = Annotated[int, Field(strict=True, ge=0, le=SEED)]
+Count = Annotated[int, Field(strict=True, gt=0, le=COUNT)]
 
 
 class _Part(BaseModel):
@@ -230,6 +233,8 @@ class Plan(_Part):
                 ("finetune", cycle[0], "models"),
                 f"goes round in a circle: {' -> '.join(cycle)}; let one begin from a model",
             )
+        else:
+            yield from self._size_faults()
         for name, attribution in self.attribute.items():
             yield from _unknown(("attribute", name, "blocks"), attribution.blocks, self.finetune, "block")
             yield from _unknown(("attribute", name, "sources"), attribution.sources or (), self.sources, "source")
@@ -243,6 +248,25 @@ class Plan(_Part):
                     ("attribute", name),
                     "selects none of the runs of its blocks; widen its training, sources or seeds",
                 )
+
+    def _size_faults(self) -> Iterator[tuple[Location, str]]:
+        """Whether there are more cells than anything could do; counted, as making them would already take too long."""
+        tuned: dict[str, int] = {}
+        runs = 0
+        for name in self.in_order():
+            block = self.finetune[name]
+            bases = sum(tuned.get(model, 1) for model in block.models) * len(block.sources)
+            groups = ("monolingual" in block.training) * len(block.languages) + ("multilingual" in block.training)
+            tuned[name] = bases * groups * len(block.seeds)
+            runs += bases * groups * (len(block.seeds) + len(block.placebo))
+            each = 1 + len(self.probe.sets) * (1 + self.compare + len(self.attribute))
+            if runs * each > CELLS:
+                yield (
+                    ("finetune", name),
+                    f"comes with what it goes on from to {runs:,} runs of {each} cells, at most {CELLS:,} cells are "
+                    "planned; split the plan",
+                )
+                return
 
     def _toy_faults(self, folder: Path) -> Iterator[tuple[Location, str]]:
         for field, named in (("models", self.models), ("sources", self.sources)):

@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import grpc  # type: ignore[import-untyped]
 import ray
+from ray._private.services import get_ray_address_from_environment
 from ray.exceptions import (
     LocalRayletDiedError,
     NodeDiedError,
@@ -21,10 +23,11 @@ from ray.exceptions import (
 )
 
 from ..core.errors import ValueshiftError
+from ..core.limits import HEAD_SECONDS
 from .cells import Cell
 from .work import Outcome, run_cell
 
-HEAD_SECONDS = 2.0
+ASK_SECONDS = 2.0
 """Between questions to the head, and how long it may take to answer one."""
 HEAD_MISSES = 5
 """Questions in a row without an answer after which the head is taken for gone; Ray itself ends the driver after a minute."""
@@ -42,24 +45,25 @@ class RayExecutor:
 
         Args:
             root: the runs root, on a filesystem that all nodes share.
-            address: `auto` for the cluster that this machine belongs to, `local` for one of this machine alone that ends
-                with the driver, or `host:port` of a head.
+            address: `auto` for the cluster of RAY_ADDRESS, or that this machine belongs to, `local` for one of this machine
+                alone that ends with the driver, or `host:port` of a head.
 
         Raises:
             ValueshiftError: there is no cluster there.
         """
         self.root = root.resolve()
-        if ":" in address and "://" not in address:
-            _Head(address).answer()  # `ray.init` would try for many minutes
         try:
+            where = get_ray_address_from_environment("auto", None) if address == "auto" else address
+            if where != "local":
+                _Head(where).greet()  # `ray.init` would try for many minutes
             context = ray.init(
-                address=address,
+                address=where,
                 log_to_driver=False,
                 logging_level="error",
                 include_dashboard=False,
                 runtime_env={"env_vars": _environment()},
             )
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise ValueshiftError(
                 f"no Ray cluster answers at {address} ({error}); start one with `ray start --head`, or give --address local"
             ) from error
@@ -125,6 +129,24 @@ class _Head:
         self._asked = time.monotonic()
         self._misses = 0
 
+    def greet(self) -> None:
+        """Have it answer as a head does: something else may listen at its old address.
+
+        Raises:
+            ValueshiftError: it does not.
+        """
+        self.answer()
+        if os.environ.get("RAY_USE_TLS") == "1":  # it answers those alone who have the keys
+            return
+        with grpc.insecure_channel(self.address, [("grpc.enable_http_proxy", 0)]) as channel:
+            try:
+                grpc.channel_ready_future(channel).result(HEAD_SECONDS)
+            except grpc.FutureTimeoutError:
+                raise ValueshiftError(
+                    f"what listens at {self.address} is no head of a Ray cluster, or is stuck: no answer in {HEAD_SECONDS:g} s; "
+                    "start one with `ray start --head`, or give --address local"
+                ) from None
+
     def answer(self) -> None:
         """Have it answer once.
 
@@ -133,8 +155,8 @@ class _Head:
         """
         host, _, port = self.address.rpartition(":")
         try:
-            socket.create_connection((host, int(port)), timeout=HEAD_SECONDS).close()
-        except (OSError, ValueError) as error:
+            socket.create_connection((host, int(port)), timeout=ASK_SECONDS).close()
+        except (OSError, OverflowError, ValueError) as error:
             raise ValueshiftError(
                 f"no Ray cluster answers at {self.address} ({error}); what was done is whole: start one with `ray start "
                 "--head` and give the same command"
@@ -146,7 +168,7 @@ class _Head:
         Raises:
             ValueshiftError: it did not, several times in a row.
         """
-        if time.monotonic() - self._asked < HEAD_SECONDS:
+        if time.monotonic() - self._asked < ASK_SECONDS:
             return
         try:
             self.answer()

@@ -1,4 +1,4 @@
-"""YAML whose faults can be shown: every key with its line, no key twice."""
+"""YAML whose faults can be shown: every key with its line, no key twice; bounded, whatever its aliases stand for."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +7,8 @@ from typing import Any
 import yaml
 
 from ..core.errors import ValueshiftError
+from ..core.limits import PLAN_BYTES, PLAN_DEPTH, PLAN_VALUES
+from ..core.outside import regular_file
 
 Location = Sequence[str | int]
 """Keys and positions from the top of the document down to a value."""
@@ -19,22 +21,28 @@ class Document:
         """Read a file.
 
         Raises:
-            ValueshiftError: it is absent or no YAML, its top is no mapping, or a key stands in it twice.
+            ValueshiftError: it is absent or no YAML, is larger or deeper than `core.limits` allows, its top is no mapping, or a
+                key stands in it twice.
         """
         self.path = path
         try:
-            text = path.read_text(encoding="utf-8")
+            text = regular_file(path, "give the YAML file of a plan", PLAN_BYTES).read_text(encoding="utf-8")
             node = yaml.compose(text, Loader=yaml.SafeLoader)
+            self._refuse_unbounded(node)
             self.content: Any = yaml.safe_load(text)
-        except (FileNotFoundError, IsADirectoryError):
-            raise ValueshiftError(f"{path} is no file; give the YAML file of a plan") from None
+        except OSError as error:
+            raise ValueshiftError(
+                f"{path} cannot be read ({error.strerror or error}); give the YAML of a plan"
+            ) from error
         except UnicodeDecodeError as error:
             raise ValueshiftError(f"{path} is not UTF-8 ({error}); save it as UTF-8") from error
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line = mark.line + 1 if mark else 1
             raise ValueshiftError(f"{path}, line {line}: {error.problem}; mend the YAML there") from error
-        except yaml.YAMLError as error:
+        except RecursionError:
+            raise ValueshiftError(f"{path} is nested deeper than {PLAN_DEPTH}; mend the YAML") from None
+        except (yaml.YAMLError, ValueError, OverflowError) as error:  # a date or a number that there is not
             raise ValueshiftError(f"{path}: {error}; mend the YAML") from error
         if node is None or not isinstance(self.content, dict):
             raise ValueshiftError(f"{path} holds no mapping; begin with `models:`")
@@ -54,6 +62,27 @@ class Document:
             if step is not None:
                 line, node = step
         return int(line) + 1
+
+    def _refuse_unbounded(self, node: yaml.Node | None) -> None:
+        """Refuse what would grow past the bounds when it is walked: an alias counts wherever it is used."""
+        if node is not None and self._values(node, 0, {}) > PLAN_VALUES:
+            raise ValueshiftError(
+                f"{self.path} stands for over {PLAN_VALUES:,} values, with those of its aliases; a plan needs far fewer"
+            )
+
+    def _values(self, node: yaml.Node, depth: int, known: dict[int, int]) -> int:
+        """How many values a node stands for."""
+        line = node.start_mark.line + 1
+        if depth > PLAN_DEPTH:
+            raise ValueshiftError(f"{self.path}, line {line}: nested deeper than {PLAN_DEPTH}; mend the YAML there")
+        if isinstance(node, yaml.ScalarNode):
+            if any("\ud800" <= letter <= "\udfff" for letter in node.value):
+                raise ValueshiftError(f"{self.path}, line {line}: half a surrogate pair is no text; mend it there")
+            return 1
+        if id(node) not in known:
+            parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+            known[id(node)] = 1 + sum(self._values(part, depth + 1, known) for part in parts)
+        return known[id(node)]
 
     def _refuse_repeated_keys(self, node: yaml.Node, visited: set[int]) -> None:
         if id(node) in visited:  # an alias

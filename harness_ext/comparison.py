@@ -21,14 +21,15 @@ from ..core.surveys import SurveyTruth, has_survey_truth, survey_truth
 from .alignment import alignment_note, stated_countries, survey_identity
 from .movement import movement, movement_metrics
 from .results import ProbeRun
+from .wording import with_statements
 
 
 def compare(base: ProbeRun, tuned: ProbeRun, root: Path) -> tuple[Path, dict[str, pd.DataFrame]]:
     """Write the comparison record of two probe runs; return its folder and tables.
 
-    Tables: `kept` (same answers by language), `kept_cat` (by category), `flipped` (the shifts), for two wordings `ceiling`,
-    and those of `movement.movement`. Answers are read as the runs' records are, as `sum` where the two differ. What could not be
-    compared is among the record's notes.
+    Tables: `kept` (same answers by language), `kept_cat` (by category), `flipped` (the shifts, with what each side says), for
+    two wordings `ceiling`, and those of `movement.movement`. Answers are read as the runs' records are, as `sum` where the two
+    differ. What could not be compared is among the record's notes.
 
     Raises:
         ValueshiftError: the runs share no language, asked different items, or differ in both model and wording.
@@ -40,7 +41,7 @@ def compare(base: ProbeRun, tuned: ProbeRun, root: Path) -> tuple[Path, dict[str
     tables = {
         "kept": unchanged(before, after, items, by="language", selection=selection),
         "kept_cat": unchanged(before, after, items, by="category", selection=selection),
-        "flipped": flipped(before, after, items, selection),
+        "flipped": with_statements(flipped(before, after, items, selection), base, tuned),
     }
     if base.inputs["probe_set"] != tuned.inputs["probe_set"]:
         tables["ceiling"] = noise_ceiling(profile(before), profile(after), items, selection)

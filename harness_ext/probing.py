@@ -10,7 +10,7 @@ import torch
 
 from ..core.digests import digest
 from ..core.errors import ValueshiftError
-from ..core.files import whole_file
+from ..core.files import whole_file, writable
 from ..core.languages import parse_languages
 from ..core.probes import Probe, ProbeSet, probe_set
 from ..core.scores import scores_frame
@@ -23,6 +23,7 @@ from .masked import MaskedScorer
 from .models import device_named, load_config, load_model, load_tokenizer
 from .neutral import neutral_probe, neutral_stem
 from .results import ProbeRun, probe_inputs, read_probe_runs, score_row, single_run
+from .saved import results_files
 from .scoring import Scorer, score_probes
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -68,6 +69,7 @@ def ask(model: str, asked: ProbeSet, languages: Sequence[str], root: Path, how: 
     cached = {language: _cache_file(root, inputs, language, how) for language in languages}
     todo = [language for language in languages if not cached[language].is_file()]
     if todo:
+        writable(root / "scores")
         tokenizer = load_tokenizer(model, **options)
         loaded = load_model(model, format, dtype=DTYPES[dtype], device=device, **options)
         scorer = scorer_for(format, loaded, tokenizer, closing=how.closing)
@@ -145,13 +147,16 @@ def parse_batch_size(text: str) -> int | None:
 
 
 def run_of(source: str, probe_set_name: str, languages: str | None, root: Path) -> ProbeRun:
-    """The probe run of a record, of an lm-eval results folder, or of a checkpoint, which is then asked.
+    """The probe run of a record, of what lm-eval left at a path, or of a checkpoint, which is then asked.
+
+    Where there are several, `probe_set_name` chooses.
 
     Raises:
         ValueshiftError: the source is none of these, or cannot be asked.
     """
     path = Path(source)
-    if path.exists() and not is_checkpoint(path):
-        return single_run(read_probe_runs(path), path)
+    if not is_checkpoint(path) and (path.exists() or results_files(path)):
+        found = read_probe_runs(path)
+        return single_run(found, path, probe_set_name if len(found) > 1 else None)
     asked = probe_set(probe_set_name)
     return ask(source, asked, parse_languages(languages, asked.languages), root, Asking())

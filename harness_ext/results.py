@@ -1,6 +1,6 @@
 """From what lm-eval returns or saves to the scores table and run records."""
 
-import json
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,12 +9,18 @@ from typing import Any
 
 import pandas as pd
 
+from ..core.digests import digest
 from ..core.errors import ValueshiftError
 from ..core.languages import parse_languages
 from ..core.probes import Probe, probes_digest
-from ..core.records import read_record, read_scores
+from ..core.records import find_records, read_record, read_scores
 from ..core.scores import answer, p_first, scores_frame
+from ..core.shown import shown
 from .formats import Format, scored_texts
+from .samples import Sample, read_sample
+from .saved import read_saved, results_files
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,10 @@ class ProbeRun:
     inputs: dict[str, Any]
     settings: dict[str, Any]
     scores: pd.DataFrame
+    source: Path | None = None
+    """Where it was read."""
+    asked: Sequence[Probe] | None = None
+    """What was asked, in its wording, where the source has it; a record has its digest."""
 
 
 def probe_inputs(
@@ -69,55 +79,87 @@ def score_row(
     }
 
 
-def runs_from_samples(config: Mapping[str, Any], samples: Iterable[Mapping[str, Any]], where: str) -> list[ProbeRun]:
-    """The probe runs in samples of our tasks, one per probe set.
+def runs_from_samples(config: Mapping[str, Any], samples: Iterable[Any], where: str) -> list[ProbeRun]:
+    """The probe runs in samples of our tasks: one per probe set, model and format.
 
     Args:
-        config: `config` of the harness's results.
+        config: `config` of the harness's results, with `chat_template` and `system_instruction` where there were any.
         samples: sample dictionaries as in memory or as saved.
         where: names the source in errors.
 
     Raises:
-        ValueshiftError: a sample is not of a cloze task.
+        ValueshiftError: a sample is not of a cloze task, or a question has two samples that differ.
     """
-    rows: dict[str, list[dict[str, object]]] = defaultdict(list)
-    probes: dict[str, dict[str, list[Probe]]] = defaultdict(lambda: defaultdict(list))
-    doc: Mapping[str, Any] = {}
-    for sample in samples:
-        doc = sample["doc"]
-        try:
-            probe = Probe.model_validate({field: doc[field] for field in Probe.model_fields})
-            first, second = (float(response[0][0]) for response in sample["resps"])
-            tokens = {name: doc[name] for name in ("tokens_first", "tokens_second")}
-            format = doc["format"]
-        except (KeyError, TypeError, ValueError) as error:
+    return _runs(config, [read_sample(one, f"{where}, sample {place}") for place, one in enumerate(samples)], where)
+
+
+def _runs(
+    config: Mapping[str, Any], samples: Sequence[Sample], where: str, source: Path | None = None
+) -> list[ProbeRun]:
+    found: dict[tuple[str, str, Format], dict[tuple[str, str], Sample]] = defaultdict(dict)
+    for sample in sorted(samples, key=lambda one: one.doc_id):  # several processes leave theirs one after another
+        doc = sample.doc
+        asked = found[doc.probe_set, doc.model_digest, doc.format]
+        kept = asked.setdefault((doc.language, doc.question), sample)
+        if repr((kept.doc, kept.resps)) != repr((doc, sample.resps)):  # NaN equals itself in writing alone
             raise ValueshiftError(
-                f"{where}: sample {sample.get('doc_id')} is not of a valueshift task ({error})"
-            ) from error
-        rows[probe.probe_set].append(score_row(probe, format, first, second, **tokens))
-        probes[probe.probe_set][probe.language].append(probe)
-    name = _model_name(config)
-    settings = {
-        "model": name,
-        "engine": f"lm-eval {config.get('model')}",
-        "batch_size": config.get("batch_size"),
-        "device": config.get("device"),
-    }
+                f"{where} has two samples of question {doc.question} in {doc.language} of {doc.probe_set}, which differ; "
+                "run its tasks in calls of their own"
+            )
+    settings = _settings(config)
+    if (
+        any(sample.doc.template for sample in samples)
+        or config.get("chat_template")
+        or config.get("system_instruction")
+    ):
+        settings["template"] = "ignored"
     return [
         ProbeRun(
-            name=name,
+            name=settings["model"],
             inputs=probe_inputs(
-                doc["model_digest"],
+                model,
                 probe_set,
-                probes[probe_set],
-                doc["format"],
+                _by_language(asked.values()),
+                format,
                 str(config.get("model_dtype", "unknown")),
             ),
             settings=settings,
-            scores=scores_frame(found),
+            scores=scores_frame([_row(sample) for sample in _in_order(asked.values())]),
+            source=source,
+            asked=[sample.probe for sample in asked.values()],
         )
-        for probe_set, found in rows.items()
+        for (probe_set, model, format), asked in found.items()
     ]
+
+
+def _in_order(samples: Iterable[Sample]) -> list[Sample]:
+    """Languages one after another, as they were first asked."""
+    return [sample for group in _grouped(samples).values() for sample in group]
+
+
+def _by_language(samples: Iterable[Sample]) -> dict[str, list[Probe]]:
+    return {language: [sample.probe for sample in group] for language, group in _grouped(samples).items()}
+
+
+def _grouped(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    groups: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        groups[sample.doc.language].append(sample)
+    return groups
+
+
+def _row(sample: Sample) -> dict[str, object]:
+    doc = sample.doc
+    return score_row(
+        sample.probe, doc.format, *sample.logprobs, tokens_first=doc.tokens_first, tokens_second=doc.tokens_second
+    )
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run of the harness used besides its inputs, as the record keeps it."""
+    used = {name: config.get(name) for name in ("batch_size", "device")}
+    plain = {name: value if isinstance(value, int | str | None) else str(value) for name, value in used.items()}
+    return {"model": _model_name(config), "engine": f"lm-eval {config.get('model')}", **plain}
 
 
 def _model_name(config: Mapping[str, Any]) -> str:
@@ -126,33 +168,65 @@ def _model_name(config: Mapping[str, Any]) -> str:
         from lm_eval.utils import simple_parse_args_string
 
         arguments = simple_parse_args_string(arguments)
-    named = [arguments[key] for key in ("peft", "pretrained", "model") if arguments and arguments.get(key)]
-    return str(named[0]) if named else str(config.get("model"))
+    if not isinstance(arguments, Mapping):
+        arguments = {}
+    named = [arguments[key] for key in ("peft", "pretrained", "model") if arguments.get(key)]
+    return str(named[0] if named else config.get("model"))
 
 
 def read_probe_runs(path: Path) -> list[ProbeRun]:
-    """The probe runs at a path: a probe record, or what `lm_eval --output_path --log_samples` wrote (folder or file).
+    """The probe runs at a path: a probe record, or what `lm_eval --output_path PATH --log_samples` wrote.
+
+    What is of other suites is passed over, what is damaged is left out and said in the log as long as there is something
+    else; of runs that were done again, the newest is taken.
+
+    Args:
+        path: a record's folder; a results file, a folder of them, or the PATH that lm_eval was given.
 
     Raises:
-        ValueshiftError: the path holds neither, or its files are damaged.
+        ValueshiftError: there is neither, or none of it is whole; says why.
     """
     if (path / "record.json").is_file():
-        record = read_record(path, "probe")
-        return [
-            ProbeRun(
-                str(record.settings.get("model", record.name)),
-                record.inputs,
-                record.settings,
-                read_scores(path, record),
-            )
-        ]
-    results = [path] if path.is_file() else sorted(path.rglob("results_*.json"))
-    if not results:
+        return [_recorded_run(path)]
+    files = results_files(path)
+    if not files:
+        beside = ", ".join(folder.name for folder in find_records(path, "probe")) if path.is_dir() else ""
         raise ValueshiftError(
-            f"{path} is neither a run record nor an lm-eval results folder; give a folder that holds record.json, or "
-            f"what `lm_eval --output_path {path} --log_samples` writes"
+            f"{path} is neither a run record nor an lm-eval results folder; give "
+            + (f"one of the records in it: {beside}" if beside else "a folder that holds record.json, or ")
+            + ("" if beside else f"what `lm_eval --output_path {path} --log_samples` writes")
         )
-    return [run for file in results for run in _saved_runs(file)]
+    runs: list[ProbeRun] = []
+    faults = []
+    for file in files:
+        try:
+            saved = read_saved(file)
+            runs += _runs(saved.config, saved.samples, str(file), file)
+            faults += saved.left_out
+        except ValueshiftError as error:
+            faults.append(str(error))
+    if not runs:
+        raise ValueshiftError("; ".join(faults))
+    for fault in faults:
+        log.warning("left out: %s", shown(fault))
+    return _newest(runs)
+
+
+def _recorded_run(path: Path) -> ProbeRun:
+    record = read_record(path, "probe")
+    name = str(record.settings.get("model", record.name))
+    return ProbeRun(name, record.inputs, record.settings, read_scores(path, record), path)
+
+
+def _newest(runs: Sequence[ProbeRun]) -> list[ProbeRun]:
+    """Of runs of the same inputs the last one; which was taken is said in the log."""
+    found: dict[str, list[ProbeRun]] = defaultdict(list)
+    for run in runs:
+        found[digest(run.inputs)].append(run)
+    for same in found.values():
+        if len(same) > 1:
+            log.warning("%d results of the same run; the newest is taken: %s", len(same), shown(same[-1].source))
+    return [same[-1] for same in found.values()]
 
 
 def in_languages(run: ProbeRun, languages: str | None) -> ProbeRun:
@@ -176,38 +250,13 @@ def single_run(runs: list[ProbeRun], path: Path, probe_set_name: str | None = No
     """The one run at a path, chosen by probe set where a folder holds several.
 
     Raises:
-        ValueshiftError: none or several match.
+        ValueshiftError: none or several match; lists what is there.
     """
     matching = [run for run in runs if probe_set_name in (None, run.inputs["probe_set"])]
     if len(matching) == 1:
         return matching[0]
-    found = ", ".join(sorted(f"{run.name} ({run.inputs['probe_set']})" for run in runs))
-    raise ValueshiftError(f"{path} holds {len(matching)} matching probe runs of: {found}; give the folder of one run")
-
-
-def _saved_runs(results: Path) -> list[ProbeRun]:
-    stamp = results.stem.removeprefix("results")
-    files = sorted(results.parent.glob(f"samples_*{stamp}.jsonl"))
-    config = _json(results)["config"]
-    samples = [sample for file in files for sample in _ours(file)]
-    if not samples:
-        raise ValueshiftError(
-            f"{results} has no samples of valueshift tasks beside it; run lm_eval with --log_samples and a wvs task"
-        )
-    return runs_from_samples(config, samples, str(results))
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueshiftError(f"{path} is damaged ({error}); run lm_eval again") from error
-
-
-def _ours(file: Path) -> list[dict[str, Any]]:
-    """Samples of a saved file, none where the file is of another suite's task."""
-    try:
-        samples = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
-    except (OSError, ValueError) as error:
-        raise ValueshiftError(f"{file} is damaged ({error}); run lm_eval again") from error
-    return [sample for sample in samples if isinstance(sample.get("doc"), dict) and "probe_set" in sample["doc"]]
+    found = "; ".join(
+        f"{run.source} ({run.name}, {run.inputs['probe_set']} in {', '.join(run.inputs['probes'])})" for run in runs
+    )
+    what = "of them" if matching else f"of probe set {probe_set_name}"
+    raise ValueshiftError(f"{path} holds {len(runs)} probe runs, {len(matching)} {what}: give one of {found}")

@@ -9,13 +9,15 @@ import pytest
 from scipy import stats
 from scipy.spatial.distance import pdist
 from sklearn.decomposition import PCA
+from valueshift.analysis.bootstrap import batteries
 from valueshift.analysis.profiles import profile
 from valueshift.cli.comparison import print_comparison
 from valueshift.core.digests import digest
 from valueshift.core.languages import LANGUAGES
-from valueshift.core.probes import probe_set
+from valueshift.core.probes import probe_set, probes_digest
 from valueshift.core.records import read_record, read_table
 from valueshift.core.scores import answer, p_first, scores_frame
+from valueshift.core.shown import NO_INTERVAL
 from valueshift.core.surveys import survey_truth
 from valueshift.harness_ext.comparison import compare
 from valueshift.harness_ext.results import ProbeRun
@@ -297,3 +299,62 @@ def test_answers_are_read_as_both_records_are(tmp_path: Path) -> None:
     mixed, tables = compare(runs[0], replace(runs[1], settings={}), tmp_path)
     assert len(tables["flipped"]) == ((BASE > 0) != (TUNED > 0)).to_numpy().sum()
     assert "The runs are read as token_mean and sum; here both are read as sum." in read_record(mixed).notes
+
+
+# What flipped, in its own words
+
+
+def asked_as_packaged(one: ProbeRun) -> ProbeRun:
+    """The run with the digests of the probes that are packaged, as far as it asked them."""
+    digests = {}
+    for language, rows in one.scores.groupby("language", sort=False):
+        here = {probe.question: probe for probe in probe_set("wvs").probes(str(language))}
+        digests[str(language)] = probes_digest(here[question] for question in rows["question"])
+    return replace(one, inputs=one.inputs | {"probes": digests})
+
+
+def test_flipped_answers_stand_in_their_statements(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [asked_as_packaged(run(name, odds[["de", "fa"]])) for name, odds in (("base", BASE), ("tuned", TUNED))]
+    folder, tables = compare(*runs, tmp_path)
+    flips = read_table(folder, "flipped")
+    assert len(flips) == len(tables["flipped"]) > 10
+    probes = {(code, one.question): one for code in ("de", "fa") for one in probe_set("wvs").probes(code)}
+    for row in flips.itertuples():
+        asked = probes[str(row.language), str(row.question)]
+        assert (row.statement_base, row.statement_tuned) == (
+            asked.filled(row.answer_base),
+            asked.filled(row.answer_tuned),
+        )
+    print_comparison("base", "tuned", tables, ())
+    printed = capsys.readouterr().out
+    largest = flips.assign(by=(flips["p_first_tuned"] - flips["p_first_base"]).abs()).nlargest(10, "by")
+    for row in largest.itertuples():
+        assert f"    base   {row.statement_base}\n    tuned  {row.statement_tuned}\n" in printed
+
+
+def test_a_wording_that_is_not_here_is_not_guessed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    theirs = run("tuned", TUNED)  # of other probes, as its digests say
+    own = [one.model_copy(update={"text": "Eigen: [MASK]."}) for one in probe_set("wvs").probes("de")]
+    _, tables = compare(replace(run("base", BASE), asked=own), theirs, tmp_path)
+    flips = tables["flipped"].set_index("language")
+    assert flips["statement_tuned"].isna().all() and flips["statement_base"].drop("de").isna().all()
+    assert flips.loc["de", "statement_base"].str.startswith("Eigen: ").all()
+    print_comparison("base", "tuned", tables, ())
+    assert "    tuned  second\n" in capsys.readouterr().out
+
+
+def test_what_carries_no_interval_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    two = batteries_of(2)
+    folder, tables = compare(run("base", BASE.loc[two]), run("tuned", TUNED.loc[two]), tmp_path)
+    assert tables["mean_dissimilarity"]["dissimilarity"].notna().all()
+    assert tables["mean_dissimilarity"]["low"].isna().all()
+    print_comparison("base", "tuned", tables, read_record(folder).notes)
+    printed = capsys.readouterr().out
+    assert "nan" not in printed and NO_INTERVAL in printed
+
+
+def batteries_of(number: int) -> list[str]:
+    """The questions of the largest batteries: too few of these, however many questions, carry no interval."""
+    groups = batteries(PAPER, ITEMS)
+    largest = np.argsort(-np.bincount(groups))[:number]
+    return [question for question, group in zip(PAPER, groups, strict=True) if group in largest]

@@ -1,5 +1,6 @@
 """Plans of grids: what they refuse and where, and which cells they come to."""
 
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -102,14 +103,50 @@ def test_a_fault_is_named_with_its_line(tmp_path: Path, old: str, new: str, line
         ("a: [1", "line 1"),
         ("- a\n- b\n", "holds no mapping"),
         ("", "holds no mapping"),
-        ("models: &a [*a]\n", "models"),
+        ("models: &a [*a]\n", "line 1: nested deeper than 50"),
+        ("models:\n" + "".join(f"{'  ' * level}a:\n" for level in range(1, 60)), "line 51: nested deeper than 50"),
+        ("a: " + "[" * 3000 + "]" * 3000, "nested deeper than 50"),
+        (
+            "a: &a [1, 1]\n" + "".join(f"{n}: &{n} [*{n - 1 or 'a'}, *{n - 1 or 'a'}]\n" for n in range(1, 40)),
+            "100,000 values",
+        ),
+        ("a: &a {b: 1}\n" + "".join(f"c{n}: {{<<: [*a, *a]}}\n" for n in range(9)), "a: unknown key"),
+        ("a: " + "x" * (256 << 10), "at most 262,144 are read"),
+        (f"a: {'9' * 5000}", "mend the YAML"),
+        ("a: 2020-02-31", "mend the YAML"),
+        ('a: "\\ud800"', "line 1: half a surrogate pair"),
+        ("? [a, b]\n: 1\n", "mend the YAML there"),
     ],
 )
 def test_what_is_no_plan_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ValueshiftError, match=message):
         Plan.read(written(tmp_path, text))
-    with pytest.raises(ValueshiftError, match=r"is no file"):
+    with pytest.raises(ValueshiftError, match=r"absent.yaml does not exist"):
         Plan.read(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize(
+    ("blocks", "name"),
+    [
+        ([("short", "[0]")] + [(f"b{n}", str(list(range(100)))) for n in range(6)], "b1"),
+        ([("short", str(list(range(30_000))))], "wide"),
+        ([("short", "[4294967296]")], None),
+    ],
+)
+def test_cells_are_counted_before_they_are_made(
+    blocks: list[tuple[str, str]], name: str | None, tmp_path: Path
+) -> None:
+    text, before = SOUND, "short"
+    for block, seeds in blocks:
+        block = "wide" if block == "short" and len(blocks) == 1 else block
+        if block != "short":
+            text += f"  {block}: {{models: [{before}], sources: [values], languages: [fa], size: 30, seeds: {seeds}}}\n"
+            before = block
+    began = time.monotonic()
+    message = f"finetune.{name}: comes with what it goes on from to " if name else "less than or equal to 4294967295"
+    with pytest.raises(ValueshiftError, match=message):
+        Plan.read(written(tmp_path, text))
+    assert time.monotonic() - began < 30, "10^12 cells would take weeks"
 
 
 def test_blocks_that_go_on_from_each_other_are_a_cycle(tmp_path: Path) -> None:

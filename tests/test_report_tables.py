@@ -1,18 +1,25 @@
 """The report's tables: printed numbers are within half a unit of the last place, and LaTeX has no active character."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from valueshift.analysis.intervals import FEWEST
+from valueshift.core.shown import NO_INTERVAL
 from valueshift.tracking.report.latex import escaped, tabular
-from valueshift.tracking.report.tables import layout, parts, printed, records
+from valueshift.tracking.report.tables import layout, parts, printed, records, write_tables
 
 
 def test_latex_tables_use_booktabs_and_escape() -> None:
-    text = tabular(["a_b", "ρ"], [False, True], [["50% & $1", "−0.310 [−0.400, −0.200]"], ["x\\y~^{}#", "[1, 2]"]])
+    text = tabular(
+        ["a_b", "ρ"],
+        [False, True],
+        [["50% & $1", "−0.310 [−0.400, −0.200]"], ["x\\y~^{}#", "[1, 2]"], ["*a", " *b\x1b"]],
+    )
     assert text.splitlines()[1:] == [
         r"\begin{tabular}{lr}",
         r"\toprule",
@@ -20,6 +27,7 @@ def test_latex_tables_use_booktabs_and_escape() -> None:
         r"\midrule",
         r"50\% \& \$1 & $-$0.310 [$-$0.400, $-$0.200] \\",
         r"x\textbackslash{}y\textasciitilde{}\textasciicircum{}\{\}\# & {[1, 2]} \\",
+        r"{*a} & { *b\textbackslash{}x1b} \\",
         r"\bottomrule",
         r"\end{tabular}",
     ]
@@ -57,6 +65,34 @@ def test_intervals_stand_beside_their_estimates() -> None:
         ("p", "<0.001", ""),
         ("n", "40", ""),
     ]
+
+
+def test_a_value_without_an_interval_says_why() -> None:
+    table = pd.DataFrame(
+        {"country": ["DEU", "IRN"], "spearman": [0.5, np.nan], "low": [np.nan] * 2, "high": [np.nan] * 2, "n": [10, 3]}
+    )
+    assert f"fewer than {FEWEST} batteries" == NO_INTERVAL
+    found = [[parts(row, column) for column in layout(table)] for row in records(table)]
+    assert found[0] == [("DEU", ""), ("0.500", f"[{NO_INTERVAL}]"), ("10", "")]
+    assert found[1] == [("IRN", ""), ("", ""), ("3", "")]
+    nothing = layout(table.assign(spearman=np.nan))
+    assert [column.name for column in nothing] == ["country", "n"], "there is no interval of nothing"
+
+
+@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "＝"])
+def test_no_cell_of_a_csv_is_a_formula(begin: str, tmp_path: Path) -> None:
+    table = pd.DataFrame({"model": [f"{begin}HYPERLINK(1)", "plain = 1", None], "change": [-0.5, 1.0, np.nan]})
+    table[f"{begin}x"] = pd.array(["a", pd.NA, f"{begin}1"], dtype="string")
+    write_tables(table, tmp_path, "t")
+    read = pd.read_csv(tmp_path / "t.csv")
+    assert read.iloc[0, 0] == f"'{begin}HYPERLINK(1)" and read.iloc[2, 2] == f"'{begin}1"
+    assert read.iloc[1, 0] == "plain = 1" and read["change"].iloc[0] == -0.5 and read.isna().sum().sum() == 3
+    assert pd.read_parquet(tmp_path / "t.parquet")["model"].iloc[0] == f"{begin}HYPERLINK(1)"
+
+
+def test_a_cell_of_a_csv_is_of_one_line(tmp_path: Path) -> None:
+    write_tables(pd.DataFrame({"model": ["a\rb\n\x1b[2J", "\t=1"]}), tmp_path, "t")
+    assert (tmp_path / "t.csv").read_bytes() == b"model\na\\rb\\n\\x1b[2J\n\\t=1\n"
 
 
 @given(st.floats(-1, 1))

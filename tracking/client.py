@@ -26,8 +26,6 @@ from ..core.paths import sqlite_uri
 from .address import is_database, line, shown, sqlite_file
 from .wire import bounded, last_status, within
 
-log = logging.getLogger(__name__)
-
 KEPT = "the record is kept, and `valueshift publish` sends it"
 
 

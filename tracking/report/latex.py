@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from ...core.shown import written_out
+
 _SPECIAL: dict[str, str | int | None] = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -20,23 +22,22 @@ _SPECIAL: dict[str, str | int | None] = {
     "→": r"$\to$",
     "←": r"$\gets$",
     "ρ": r"$\rho$",
-    "\n": " ",
-    "\r": " ",
 }
+_LINES = str.maketrans("\n\r", "  ")
 
 
 def escaped(text: str) -> str:
     """Text that LaTeX sets as it stands."""
-    return text.translate(str.maketrans(_SPECIAL))
+    return written_out(text.translate(_LINES)).translate(str.maketrans(_SPECIAL))
 
 
 def tabular(header: Sequence[str], right: Sequence[bool], rows: Iterable[Sequence[str]]) -> str:
     """A `tabular` with toprule, midrule and bottomrule; `right` says which columns are set to the right."""
 
     def line(cells: Sequence[str]) -> str:
-        # A bracket after \\ would be read as its argument, were it the first cell of the next line.
+        # A bracket or a star after \\ would be read as its argument, were it the first cell of the next line.
         texts = [escaped(cell) for cell in cells]
-        return " & ".join("{" + text + "}" if text.startswith("[") else text for text in texts) + r" \\"
+        return " & ".join("{" + text + "}" if text.lstrip().startswith(("[", "*")) else text for text in texts) + r" \\"
 
     body = [line(row) for row in rows]
     alignment = "".join("r" if flag else "l" for flag in right)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from ...core.shown import NO_INTERVAL, written_out
 from . import latex
 from .words import label
 
@@ -15,6 +16,8 @@ DECIMALS = 3
 P_VALUES = ("p", "adjusted", "rank_p")
 """Columns whose smallest values are printed as a bound."""
 CSV_FORMAT = "%.10g"
+_FORMULA = tuple("=+-@＝＋－＠")
+"""What makes a spreadsheet take a cell for a formula (OWASP, CSV injection)."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,17 @@ def layout(table: pd.DataFrame) -> list[Column]:
     they are printed as an interval of that name.
     """
     columns: dict[str, Column] = {}
-    for name in (str(name) for name in table.columns if not _empty(table[name])):
+    before = ""
+    for name in map(str, table.columns):
         stem, low, _ = name.rpartition("low")
         if low == "low" and f"{stem}high" in table.columns and name == f"{stem}low":
-            owner = stem.removesuffix("_") or next(reversed(columns))
-            columns[owner] = replace(columns.get(owner, Column(owner, None, True)), ends=(name, f"{stem}high"))
+            owner = stem.removesuffix("_") or before
+            if owner in columns or not _empty(table[name]):
+                columns[owner] = replace(columns.get(owner, Column(owner, None, True)), ends=(name, f"{stem}high"))
         elif not (name.endswith("high") and f"{name.removesuffix('high')}low" in table.columns):
-            columns[name] = Column(name, None, _numeric(table[name]))
+            before = name
+            if not _empty(table[name]):
+                columns[name] = Column(name, None, _numeric(table[name]))
     return list(columns.values())
 
 
@@ -59,10 +66,10 @@ def _numeric(column: "pd.Series[Any]") -> bool:
 
 
 def parts(row: dict[str, Any], column: Column) -> tuple[str, str]:
-    """A cell as printed: the value, and its interval in brackets; empty where there is none."""
+    """A cell as printed: the value, and its interval in brackets, or why it has none; empty where there is no value."""
     value = printed(row.get(column.name), column.name)
     if column.ends is None or _missing(row[column.ends[0]]):
-        return value, ""
+        return value, f"[{NO_INTERVAL}]" if column.ends and value else ""
     return value, f"[{printed(row[column.ends[0]])}, {printed(row[column.ends[1]])}]"
 
 
@@ -92,9 +99,22 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def write_tables(table: pd.DataFrame, folder: Path, name: str) -> None:
     """Write `<name>.csv`, `<name>.parquet` and `<name>.tex`."""
-    table.to_csv(folder / f"{name}.csv", index=False, float_format=CSV_FORMAT)
+    without_formulas(table).to_csv(folder / f"{name}.csv", index=False, float_format=CSV_FORMAT)
     table.to_parquet(folder / f"{name}.parquet", index=False)
     (folder / f"{name}.tex").write_text(_tex(table, layout(table)), encoding="utf-8")
+
+
+def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
+    """The table for a spreadsheet: text that one would take for a formula begins with an apostrophe, and is of one line; numbers
+    stay."""
+
+    def text(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return written_out(f"'{value}" if value.startswith(_FORMULA) else value)
+
+    columns = table.select_dtypes(exclude="number").columns
+    return table.assign(**{name: table[name].map(text) for name in columns}).rename(columns=text)
 
 
 def _tex(table: pd.DataFrame, columns: Sequence[Column]) -> str:
