@@ -20,6 +20,7 @@ from tqdm import tqdm
 from ..core.digests import file_sha256
 from ..core.errors import ValueshiftError
 from ..core.files import explained, whole_file
+from ..core.outside import read_json
 from ..core.records import locked
 from .features import FeatureBackend, Floats
 from .measurement import Item
@@ -138,8 +139,9 @@ def _manifest(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
         with whole_file(path) as temporary:
             temporary.write_text(json.dumps({**wanted, "shard_items": items}, indent=2) + "\n", encoding="utf-8")
     try:
-        stated: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        int(stated["shard_items"])
+        stated: dict[str, Any] = read_json(path, f"remove {folder} to compute its features again")
+        if int(stated["shard_items"]) < 1:
+            raise ValueError("shards of no items")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueshiftError(f"{path} is damaged ({error}); remove {folder} to compute its features again") from error
     for field, value in json.loads(json.dumps(wanted)).items():
@@ -154,12 +156,15 @@ def _manifest(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
 def _held(path: Path, items: Sequence[Item], dimension: int, bar: Any) -> dict[str, Any] | None:
     """What is noted of a shard that is whole; None where it has to be computed."""
     try:
-        note: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        if not path.with_suffix(".json").exists():
+            return None
+        note: dict[str, Any] = read_json(path.with_suffix(".json"), "it is computed again")
         same = note["items"] == [item.name for item in items] and note["dimension"] == dimension
+        same &= all(np.array(note[name], dtype=np.float32).shape == (len(items),) for name in ("scale", "wrong"))
         whole = path.stat().st_size == note["bytes"] and file_sha256(path) == note["sha256"]
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueshiftError, ValueError, KeyError, TypeError) as error:
         log.warning("%s is damaged (%s) and is computed again", path.with_suffix(".json"), error)
         return None
     if not (same and whole):

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from ..core.errors import ValueshiftError
+from ..core.files import writable
 from ..core.paths import mlflow_uri
 
 LANGUAGES = ("de", "fa")
@@ -18,7 +19,7 @@ def run_demo(output: Path) -> None:
     Raises:
         ValueshiftError: a step fails; it names the step.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    writable(output)
     toy, runs = output / "toy", output / "runs"
     environment = {
         **os.environ,

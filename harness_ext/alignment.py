@@ -12,7 +12,7 @@ from ..core.digests import text_digest
 from ..core.errors import ValueshiftError
 from ..core.languages import LANGUAGES
 from ..core.probes import Item
-from ..core.surveys import SurveyTruth
+from ..core.surveys import SurveyTruth, has_survey_truth, survey_truth
 
 Countries = Mapping[str, Sequence[str]]
 """Language -> countries whose people it is compared with, where they are not the default one."""
@@ -46,6 +46,18 @@ def countries_of(code: str, chosen: Countries, truth: SurveyTruth) -> list[str]:
         )
     default = (LANGUAGES[code].country,) if code in LANGUAGES else ()
     return [country for country in chosen.get(code, default) if country in surveyed]
+
+
+def refuse_unsurveyed(probe_set_name: str, chosen: Countries) -> None:
+    """Refuse countries that were not surveyed, before a model is asked.
+
+    Raises:
+        ValueshiftError: as `countries_of`.
+    """
+    if chosen and has_survey_truth(probe_set_name):
+        truth = survey_truth(probe_set_name)
+        for code in chosen:
+            countries_of(code, chosen, truth)
 
 
 def chosen_countries(code: str, stated: object) -> dict[str, list[str]]:
