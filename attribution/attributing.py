@@ -6,6 +6,7 @@ sentences that pushed most towards the new answer (`top`) and against it (`botto
 `analysis.influences.language_shares`. Sentences are named by id and their text is not copied.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,20 +19,21 @@ from ..analysis.profiles import default_selection
 from ..analysis.shifts import flipped
 from ..core.digests import digest
 from ..core.errors import ValueshiftError
-from ..core.files import from_root
+from ..core.files import from_root, writable
 from ..core.languages import parse_languages
+from ..core.limits import DIMENSIONS, PROJECTIONS
 from ..core.probes import Probe, probe_set, probes_digest
 from ..core.records import RunRecord, find_records, read_record, record_folder, write_record
 from ..finetune.finetuning import examples_of
 from ..harness_ext.adapters import base_of
-from ..harness_ext.models import device_named, load_model, load_tokenizer
+from ..harness_ext.models import device_named, float32_products, load_model, load_tokenizer
 from ..harness_ext.probe_record import kept_probe_record
-from ..harness_ext.probing import DTYPES, run_of
+from ..harness_ext.probing import DTYPES, model_of, run_of
 from ..harness_ext.results import ProbeRun
 from .features import Backend
 from .measurement import Example, Query, masked_examples, query
 from .results import metrics_of, notes_of, tables_of
-from .scoring import Method, Parts, parts
+from .scoring import Method, Parts, parts, refuse_impossible
 
 _OURS = Method(seeds=(0, 1))
 
@@ -98,6 +100,8 @@ def attribute(base: str, tuned: str, root: Path, how: Attributing | None = None)
             language or question was not asked, or the features cannot be computed or kept.
     """
     how = how or Attributing()
+    device_named(how.device)
+    writable(root)
     ready = prepare(base, tuned, root, how)
     base_run, tuned_run, members, shifts, probes = ready.base, ready.tuned, ready.members, ready.shifts, ready.probes
     if shifts.empty:
@@ -117,6 +121,7 @@ def attribute(base: str, tuned: str, root: Path, how: Attributing | None = None)
         "queries": digest(shifts[["language", "question", "answer_base", "answer_tuned"]].to_numpy().tolist()),
         "method": how.method.model_dump(mode="json", exclude={"batch_size", "stored"}),
         "kept": int(tables["influence"]["rank"].max()),
+        **float32_products(),
     }
     return write_record(
         root,
@@ -162,8 +167,10 @@ def method_of(
     """
     if backend is not None and backend not in get_args(Backend):
         raise ValueshiftError(f"unknown backend '{backend}'; choose one of {', '.join(get_args(Backend))}")
-    if seeds < 1 or (projection is not None and projection < 1) or (damping is not None and damping < 0):
-        raise ValueshiftError("seeds and projection are 1 or more, damping is 0 or more")
+    if not 1 <= seeds <= PROJECTIONS or not 1 <= (projection or 1) <= DIMENSIONS:
+        raise ValueshiftError(f"give 1 to {PROJECTIONS} seeds, and a projection to 1 to {DIMENSIONS:,} dimensions")
+    if damping is not None and not 0 <= damping < math.inf:
+        raise ValueshiftError(f"damping {damping} is none; give 0 or more")
     projections = 1 if backend == "exact" else seeds  # nothing is projected there
     given = {"backend": backend, "k": projection, "damping": damping, "seeds": tuple(range(projections))}
     changes = {name: value for name, value in given.items() if value is not None}
@@ -173,15 +180,17 @@ def method_of(
 
 
 def prepare(base: str, tuned: str, root: Path, how: Attributing) -> Prepared:
-    """Find what belongs together; arguments and errors as `attribute`."""
-    base_run, tuned_run = (run_of(source, how.probe_set, how.languages, root) for source in (base, tuned))
-    members = [_trained(tuned, tuned_run.inputs["model"], root, how.method)]
-    _refuse_other_base(base, base_run, members[0])
-    for source in how.also:
-        run = run_of(source, how.probe_set, how.languages, root)
-        members.append(_trained(source, run.inputs["model"], root, how.method))
-        _refuse_other_base(base, base_run, members[-1])
+    """Find what belongs together, and refuse the impossible before anything is asked; arguments and errors as `attribute`."""
+    members: list[Trained] = []
+    under = model_of(base)
+    for source in (tuned, *how.also):
+        members.append(_trained(source, model_of(source), root, how.method))
+        if under is not None:
+            _refuse_other_base(base, under, members[-1])
         _refuse_other_sentences(source, members)
+    refuse_impossible(how.method, len(members[0].examples))
+    base_run, tuned_run = (run_of(source, how.probe_set, how.languages, root) for source in (base, tuned))
+    _refuse_other_base(base, base_run.inputs["model"], members[0])
     shifts = _shifts(base_run, tuned_run, how)
     return Prepared(base_run, tuned_run, tuple(members), shifts, _probes(shifts, tuned_run))
 
@@ -191,14 +200,14 @@ def page_folder(record: Path) -> Path:
     return (record.parent / "pages" / record.name).absolute()
 
 
-def find_finetune(model: str, checkpoint: str, root: Path) -> Path:
+def find_finetune(model: str, checkpoint: str | None, root: Path) -> Path:
     """The finetune record in `root` of a checkpoint, by the digest of its content.
 
     Raises:
         ValueshiftError: there is none.
     """
     for folder in reversed(find_records(root, "finetune")):
-        if read_record(folder).settings.get("checkpoint_digest") == checkpoint:
+        if checkpoint and read_record(folder).settings.get("checkpoint_digest") == checkpoint:
             return folder
     raise ValueshiftError(
         f"no finetune record in {root} made {model}, so its training sentences are not known; give a checkpoint of "
@@ -214,7 +223,7 @@ def loaded(checkpoint: Path, dtype: str, device: str) -> Any:
     return load_model(str(checkpoint), dtype=DTYPES[dtype], device=device)
 
 
-def _trained(source: str, checkpoint: str, root: Path, method: Method) -> Trained:
+def _trained(source: str, checkpoint: str | None, root: Path, method: Method) -> Trained:
     folder = find_finetune(source, checkpoint, root)
     record = read_record(folder)
     rows, corruption = examples_of(folder)
@@ -223,8 +232,8 @@ def _trained(source: str, checkpoint: str, root: Path, method: Method) -> Traine
     return Trained(record, folder.parent / record.settings["checkpoint"], rows, examples)
 
 
-def _refuse_other_base(base: str, run: ProbeRun, member: Trained) -> None:
-    if run.inputs["model"] != member.record.inputs["model"]:
+def _refuse_other_base(base: str, model: str, member: Trained) -> None:
+    if model != member.record.inputs["model"]:
         raise ValueshiftError(
             f"{member.checkpoint} was not tuned from {base} but from {member.record.settings['model']}; give that as BASE"
         )
@@ -282,7 +291,7 @@ def _parts(member: Trained, ready: Prepared, root: Path, how: Attributing) -> li
     made_by = how.method.model_dump(
         mode="json", include={"measurement", "targets", "masks", "backend", "k", "dtype", "stored"}
     )
-    store = root / "features" / digest([member.record.digest, made_by])
+    store = root / "features" / digest([member.record.digest, made_by, *float32_products().values()])
     return [parts(model, tokenizer, examples, queries, how.method, seed, store) for seed in how.method.seeds]
 
 

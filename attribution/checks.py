@@ -14,6 +14,7 @@ Models are trained again as the tuned one was. A retraining that is done is kept
 
 import copy
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,11 +31,15 @@ from ..analysis import intervals
 from ..analysis.bootstrap import mean
 from ..analysis.influences import overlaps
 from ..core.digests import digest
+from ..core.errors import ValueshiftError
 from ..core.files import whole_file
+from ..core.outside import read_json
 from .features import Floats, batched, frozen, token_outputs
 from .measurement import Example, Query, query_items
 from .results import length, ranked
 from .scoring import Method, influence
+
+log = logging.getLogger("valueshift.attribution")
 
 Kept = NDArray[np.bool_]
 """Which sentences are trained on, (sentences,) or (models, sentences)."""
@@ -98,14 +103,26 @@ def outcomes(subject: Subject, kept: Kept, folder: Path | None, title: str) -> F
     found = []
     for row in tqdm(kept, desc=title, bar_format=_BAR, disable=None):
         path = folder / f"{digest([subject.identity, np.flatnonzero(row).tolist()])}.json" if folder else None
-        if path and path.is_file():
-            found.append(np.array(json.loads(path.read_text(encoding="utf-8")), dtype=np.float32))
+        if path and path.is_file() and (kept_before := _contrasts_in(path, len(subject.queries))) is not None:
+            found.append(kept_before)
             continue
         found.append(contrasts(subject.retrain(row), subject.tokenizer, subject.queries))
         if path:
             with whole_file(path) as temporary:
                 temporary.write_text(json.dumps(found[-1].tolist()) + "\n", encoding="utf-8")
     return np.stack(found)
+
+
+def _contrasts_in(path: Path, queries: int) -> Floats | None:
+    """The contrasts that a retraining left, (queries,); None where they are damaged, and it is done again."""
+    try:
+        found = np.array(read_json(path, "the model is trained again"), dtype=np.float32)
+        if found.shape != (queries,) or not np.isfinite(found).all():
+            raise ValueError(f"{found.shape} finite numbers are not {queries}")
+    except (ValueshiftError, ValueError, TypeError) as error:
+        log.warning("%s is damaged (%s); the model is trained again", path, error)
+        return None
+    return found
 
 
 def check(

@@ -184,6 +184,18 @@ def made(model: Any, method: Method, seed: int) -> FeatureBackend:
     return FactorisedFeatures(model, output, method.k, seed)
 
 
+def refuse_impossible(method: Method, sentences: int) -> None:
+    """Refuse a projection that cannot be right for so many training sentences, where its size is known before it is computed.
+
+    Raises:
+        ValueshiftError: as `influence`.
+    """
+    from .traker_backend import DIMENSION
+
+    if method.backend == "traker" and not method.paper_strict:
+        _refuse_wrong(method, sentences, method.k or DIMENSION)
+
+
 def _refuse_wrong(method: Method, n: int, dimension: int) -> None:
     """Refuse what cannot be right, or warn of it where it is asked for."""
     if (reason := objection(method.solver, method.damping, n, dimension)) is None:

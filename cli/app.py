@@ -1,6 +1,7 @@
 """The typer application, its groups, the options that several commands share, and how every command ends."""
 
 import errno
+import math
 import os
 import sys
 from pathlib import Path
@@ -36,6 +37,28 @@ Languages = Annotated[str | None, typer.Option(help="Comma-separated codes, such
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 """Faults of a disk, which writing to an open file raises without the file's name."""
+
+
+def finite(value: float | None) -> float | None:
+    """Refuse NaN and infinities, which compare with no bound."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no number")
+    return value
+
+
+def one_process() -> None:
+    """Refuse a launcher's several processes, each of which would do the same work and write the same records.
+
+    Raises:
+        ValueshiftError: this is one of several.
+    """
+    from ..core.paths import launched_processes
+
+    if (number := launched_processes()) > 1:
+        raise ValueshiftError(
+            f"this is one of {number} processes, and only `valueshift finetune` can share its work; start it without "
+            f"`accelerate launch` or torchrun"
+        )
 
 
 def main() -> None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..core.errors import ValueshiftError
-from .app import Languages, Output, app
+from ..core.limits import DIMENSIONS, PROJECTIONS, RETRAININGS, SEEDS
+from .app import Languages, Output, app, finite, one_process
 from .show import figure, interval, print_table, publish_records, say, say_next
 
 if TYPE_CHECKING:
@@ -27,10 +28,18 @@ Questions = Annotated[
 ]
 ProbeSet = Annotated[str, typer.Option(help="Probe set, where checkpoints are given.")]
 Projection = Annotated[
-    int | None, typer.Option(help="Dimensions: per side of a weight matrix, or of a vector with traker.")
+    int | None,
+    typer.Option(min=1, max=DIMENSIONS, help="Dimensions: per side of a weight matrix, or of a vector with traker."),
 ]
-Seeds = Annotated[int, typer.Option(help="Projections; their scores are averaged, their agreement is the stability.")]
-Damping = Annotated[float | None, typer.Option(help="Of the inverse, relative to the mean eigenvalue.")]
+Seeds = Annotated[
+    int,
+    typer.Option(
+        min=1, max=PROJECTIONS, help="Projections; their scores are averaged, their agreement is the stability."
+    ),
+]
+Damping = Annotated[
+    float | None, typer.Option(min=0, callback=finite, help="Of the inverse, relative to the mean eigenvalue.")
+]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; else a GPU where there is one.")]
 
 
@@ -74,6 +83,7 @@ def attribute(
     from ..attribution.page import write_page
     from ..core.paths import runs_root
 
+    one_process()
     root = runs_root(output)
     base, tuned, how = _how(
         base,
@@ -151,8 +161,12 @@ def attribute_check(
     planted: Annotated[
         bool, typer.Option("--planted", help="Check the method on a planted community instead of a run.")
     ] = False,
-    models: Annotated[int, typer.Option(help="Models to train on random halves of the sentences.")] = 20,
-    removals: Annotated[int, typer.Option(help="Probes whose top sentences are left out; two models each.")] = 5,
+    models: Annotated[
+        int, typer.Option(min=3, max=RETRAININGS, help="Models to train on random halves of the sentences.")
+    ] = 20,
+    removals: Annotated[
+        int, typer.Option(min=1, max=RETRAININGS, help="Probes whose top sentences are left out; two models each.")
+    ] = 5,
     backend: Backend = None,
     languages: Languages = None,
     questions: Questions = None,
@@ -161,7 +175,7 @@ def attribute_check(
     seeds: Seeds = 2,
     damping: Damping = None,
     paper: Annotated[bool, typer.Option("--paper", help="Compare with TRAK as published.")] = False,
-    seed: Annotated[int, typer.Option(help="Of all draws, and of the planted community.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEEDS - 1, help="Of all draws, and of the planted community.")] = 0,
     device: Device = None,
     output: Output = None,
 ) -> None:
@@ -170,6 +184,7 @@ def attribute_check(
     from ..attribution.checking import check_planted, check_run
     from ..core.paths import runs_root
 
+    one_process()
     root = runs_root(output)
     how: dict[str, Any] = {"backend": backend, "projection": projection, "seeds": seeds, "damping": damping}
     numbers = {"models": models, "removals": removals, "seed": seed}

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from .app import Output, app, toy_app
+from ..core.limits import EPOCHS, SEEDS
+from .app import Output, app, finite, one_process, toy_app
 from .show import print_table, publish_records, say, say_next
 
 
@@ -13,7 +14,7 @@ from .show import print_table, publish_records, say, say_next
 def toy_build(
     output: Annotated[Path, typer.Option(help="Folder to make.")] = Path("toy"),
     languages: Annotated[str, typer.Option(help="Comma-separated codes.")] = "de,fa",
-    seed: Annotated[int, typer.Option(help="Of the planted values and the training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEEDS - 1, help="Of the planted values and the training.")] = 0,
 ) -> None:
     """Train two toy checkpoints with planted values, to check the whole chain against a known truth."""
     from ..core.files import writable
@@ -21,6 +22,7 @@ def toy_build(
     from ..core.probes import probe_set
     from ..finetune.toy import build_toy
 
+    one_process()
     writable(output.absolute().parent)
     build_toy(output, languages=parse_languages(languages, probe_set("wvs").languages), seed=seed)
     say(f"Toy community: {output} (base, moved, corpus, truth.csv)")
@@ -33,23 +35,26 @@ def finetune(
     corpus: Annotated[str, typer.Option(help="An imported corpus, or a Parquet file with id, language and text.")],
     languages: Annotated[str, typer.Option(help="Comma-separated codes; several share the sentences equally.")],
     size: Annotated[int, typer.Option(min=1, help="Sentences before the split into train (80%) and dev.")],
-    epochs: Annotated[int, typer.Option(help="Passes over the training sentences.")] = 5,
-    learning_rate: Annotated[float, typer.Option(help="Of AdamW, falling to 0.")] = 5e-5,
-    batch_size: Annotated[int, typer.Option(help="Sentences in a step, over all devices.")] = 8,
-    accumulate: Annotated[int, typer.Option(help="Parts that a batch is computed in.")] = 1,
-    seed: Annotated[int, typer.Option(help="Of masks and order.")] = 0,
+    epochs: Annotated[int, typer.Option(min=1, max=EPOCHS, help="Passes over the training sentences.")] = 5,
+    learning_rate: Annotated[float, typer.Option(max=1, callback=finite, help="Of AdamW, falling to 0.")] = 5e-5,
+    batch_size: Annotated[int, typer.Option(min=1, help="Sentences in a step, over all devices.")] = 8,
+    accumulate: Annotated[int, typer.Option(min=1, help="Parts that a batch is computed in.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=SEEDS - 1, help="Of masks and order.")] = 0,
     placebo: Annotated[bool, typer.Option("--placebo", help="Permute the tokens across all sentences.")] = False,
     lora: Annotated[bool, typer.Option("--lora", help="Train an adapter.")] = False,
     merge: Annotated[bool, typer.Option("--merge", help="Also write the model with its adapter merged.")] = False,
-    keep_every: Annotated[int | None, typer.Option(help="Keep the model every so many steps.")] = None,
-    save_every: Annotated[int, typer.Option(help="Steps between checkpoints that a stopped run goes on from.")] = 500,
+    keep_every: Annotated[int | None, typer.Option(min=1, help="Keep the model every so many steps.")] = None,
+    save_every: Annotated[
+        int, typer.Option(min=1, help="Steps between checkpoints that a stopped run goes on from.")
+    ] = 500,
     output: Output = None,
 ) -> None:
     """Fine-tune a model by span corruption, as the paper does; a run that was stopped goes on."""
     from ..core.paths import runs_root
     from ..core.records import read_record
     from ..finetune.finetuning import finetune as run_finetune
-    from ..finetune.training import Training, processes
+    from ..finetune.launching import processes
+    from ..finetune.training import Training
 
     root = runs_root(output)
     codes = [code.strip() for code in languages.split(",") if code.strip()]

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .app import Languages, Output, app, tasks_app
+from .app import Languages, Output, app, one_process, tasks_app
 from .comparison import print_comparison
 from .show import interval, print_table, publish_records, say, say_next
 
@@ -41,10 +41,11 @@ def probe(
     from ..core.languages import parse_languages
     from ..core.paths import runs_root
     from ..core.probes import probe_set as find_probe_set
-    from ..harness_ext.alignment import parse_countries
+    from ..harness_ext.alignment import parse_countries, refuse_unsurveyed
     from ..harness_ext.probe_record import write_probe_record
     from ..harness_ext.probing import Asking, ask, parse_batch_size
 
+    one_process()
     root, countries = runs_root(output), parse_countries(country or [])
     needed = reading_named(reading).needs
     how = Asking(
@@ -55,8 +56,11 @@ def probe(
         trust_remote_code,
         limit,
         neutral="neutral_first" in needed,
+        needs=needed,
     )
     chosen = [(asked, parse_languages(languages, asked.languages)) for asked in map(find_probe_set, names)]
+    for asked, _ in chosen:
+        refuse_unsurveyed(asked.name, countries)
     writable(root)
     records = []
     for asked, codes in chosen:
@@ -116,10 +120,13 @@ def compare(
     from ..core.paths import runs_root
     from ..core.records import read_record
     from ..harness_ext.comparison import compare as compare_runs
-    from ..harness_ext.probing import run_of
+    from ..harness_ext.probing import model_of, run_of
     from ..harness_ext.results import in_languages
 
+    one_process()
     root = runs_root(output)
+    for name in (base, *tuned):
+        model_of(name)  # what cannot be compared is refused before anything is asked
     base_run, *tuned_runs = (
         in_languages(run_of(name, probe_set, languages, root), languages) for name in (base, *tuned)
     )

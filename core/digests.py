@@ -2,12 +2,15 @@
 
 import hashlib
 import json
-import struct
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from .errors import ValueshiftError
+from .limits import CONFIG_INTEGER, TENSOR_FILE_BYTES
+from .outside import read_json, regular_file
+from .tensors import REMEDY, stated_tensors
 
 _CHUNK = 1 << 20
 _UNHASHED_CONFIG_KEYS = {"transformers_version", "_name_or_path", "name_or_path", "_commit_hash"}
@@ -29,6 +32,11 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def _whole_sha256(path: Path) -> str:
+    """`file_sha256` of a file of a checkpoint that others made."""
+    return file_sha256(regular_file(path, REMEDY, TENSOR_FILE_BYTES))
+
+
 def text_digest(lines: Iterable[str]) -> str:
     """First 16 hex digits of SHA-256 over lines of text, order included."""
     whole = hashlib.sha256()
@@ -39,32 +47,44 @@ def text_digest(lines: Iterable[str]) -> str:
 
 def _tensor_hashes(path: Path) -> dict[str, str]:
     """SHA-256 per tensor of a safetensors file: name, dtype and shape are hashed with the bytes."""
+    hashes = {}
+    found = sorted(stated_tensors(path).items())
     with path.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        header: Mapping[str, Any] = json.loads(stream.read(length))
-        start = 8 + length
-        hashes = {}
-        for name in sorted(header.keys() - {"__metadata__"}):
-            entry = header[name]
-            begin, end = entry["data_offsets"]
-            tensor = hashlib.sha256(f"{name}|{entry['dtype']}|{entry['shape']}|".encode())
-            stream.seek(start + begin)
-            remaining = end - begin
-            while remaining:
-                block = stream.read(min(_CHUNK, remaining))
-                if not block:
-                    raise ValueshiftError(f"{path} is truncated at tensor '{name}'; copy or download it again")
-                tensor.update(block)
-                remaining -= len(block)
+        for name, stated in found:
+            tensor = hashlib.sha256(f"{name}|{stated.dtype}|{list(stated.shape)}|".encode())
+            stream.seek(stated.start)
+            for start in range(stated.start, stated.stop, _CHUNK):
+                tensor.update(stream.read(min(_CHUNK, stated.stop - start)))
             hashes[name] = tensor.hexdigest()
     return hashes
 
 
+def read_config(path: Path) -> dict[str, Any]:
+    """The object that a configuration file of a model, tokenizer or adapter holds.
+
+    Raises:
+        ValueshiftError: it cannot be read, or holds something else.
+    """
+    config = read_json(path, REMEDY, integer=CONFIG_INTEGER)
+    if not isinstance(config, dict):
+        raise ValueshiftError(f"{path} is damaged (it holds no object); {REMEDY}")
+    return config
+
+
 def _stable_config(path: Path) -> dict[str, Any]:
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = read_config(path)
     if isinstance(modules := config.get("target_modules"), list):
-        config["target_modules"] = sorted(modules)  # of an adapter: a set, written in any order
-    return {key: value for key, value in config.items() if key not in _UNHASHED_CONFIG_KEYS}
+        config["target_modules"] = sorted(modules, key=str)  # of an adapter: a set, written in any order
+    return {key: _hashable(value) for key, value in config.items() if key not in _UNHASHED_CONFIG_KEYS}
+
+
+def _hashable(value: Any) -> Any:
+    """A value of a configuration, with infinities (Mamba has them) and NaN as text: JSON proper knows neither."""
+    if isinstance(value, dict):
+        return {key: _hashable(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_hashable(inner) for inner in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def model_digest(folder: Path, base: str | None = None) -> str:
@@ -78,7 +98,7 @@ def model_digest(folder: Path, base: str | None = None) -> str:
         base: of an adapter, the digest of the model under it, which then enters too.
 
     Raises:
-        ValueshiftError: the folder holds no configuration or no weights.
+        ValueshiftError: the folder holds no configuration or no weights, or one of its files is damaged.
     """
     configs = [folder / name for name in ("config.json", "adapter_config.json") if (folder / name).is_file()]
     if not configs:
@@ -87,11 +107,13 @@ def model_digest(folder: Path, base: str | None = None) -> str:
     for file in sorted(folder.glob("*.safetensors")):
         tensors |= _tensor_hashes(file)
     if not tensors:
-        tensors = {file.name: file_sha256(file) for file in sorted(folder.iterdir()) if file.suffix in _WEIGHT_SUFFIXES}
+        tensors = {
+            file.name: _whole_sha256(file) for file in sorted(folder.iterdir()) if file.suffix in _WEIGHT_SUFFIXES
+        }
     if not tensors:
         raise ValueshiftError(f"{folder} is no model: it has no weights (*.safetensors or *.bin)")
     vocabulary = {
-        file.name: file_sha256(file)
+        file.name: _whole_sha256(file)
         for file in sorted(folder.iterdir())
         if file.name in _TOKENIZER_FILES or file.suffix in _VOCABULARY_SUFFIXES
     }

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def regular_file(path: Path, remedy: str, most: int) -> Path:
     return path
 
 
-def read_json(path: Path, remedy: str, most: int = JSON_BYTES) -> Any:
+def read_json(path: Path, remedy: str, most: int = JSON_BYTES, *, integer: int = INTEGER) -> Any:
     """The content of a UTF-8 JSON file (see `parse_json`).
 
     Raises:
@@ -46,24 +47,25 @@ def read_json(path: Path, remedy: str, most: int = JSON_BYTES) -> Any:
         content = regular_file(path, remedy, most).read_bytes()
     except OSError as error:
         raise ValueshiftError(f"{path} cannot be read ({error.strerror or error}); {remedy}") from error
-    return parse_json(content, str(path), remedy)
+    return parse_json(content, str(path), remedy, integer=integer)
 
 
-def parse_json(content: bytes | str, where: str, remedy: str) -> Any:
+def parse_json(content: bytes | str, where: str, remedy: str, *, integer: int = INTEGER) -> Any:
     """The value of a JSON text that everything downstream can take: encoded as UTF-8, hashed, put into a table, walked.
 
     Args:
         content: of a document or of one line.
         where: names the source in errors, such as a path or `path, line 3`.
         remedy: what the user can do about it, for the message.
+        integer: largest magnitude of an integer.
 
     Raises:
-        ValueshiftError: it is no UTF-8 or no JSON, is nested deeper than `JSON_DEPTH`, or has an integer beyond 64 bits or text
-            with half a surrogate pair.
+        ValueshiftError: it is no UTF-8 or no JSON, is nested deeper than `JSON_DEPTH`, or has a larger integer or text with half
+            a surrogate pair.
     """
     try:
         text = content.decode("utf-8") if isinstance(content, bytes) else content
-        value = json.loads(text, parse_int=_integer)
+        value = json.loads(text, parse_int=partial(_integer, largest=integer))
         if text.count("[") + text.count("{") > JSON_DEPTH and _deeper(value, JSON_DEPTH):
             raise RecursionError
         if _SURROGATE.search(text):
@@ -77,9 +79,9 @@ def parse_json(content: bytes | str, where: str, remedy: str) -> Any:
     return value
 
 
-def _integer(digits: str) -> int:
-    value = int(digits) if len(digits) <= 20 else INTEGER + 1
-    if abs(value) > INTEGER:
+def _integer(digits: str, largest: int) -> int:
+    value = int(digits) if len(digits) <= 50 else largest + 1
+    if abs(value) > largest:
         raise ValueError(f"an integer of {len(digits)} digits")
     return value
 

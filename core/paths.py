@@ -101,3 +101,16 @@ def mlflow_experiment_id() -> str | None:
 def mlflow_run_id() -> str | None:
     """`MLFLOW_RUN_ID`: an existing run to publish into, as MLflow itself understands it."""
     return os.environ.get("MLFLOW_RUN_ID") or None
+
+
+def float32_overrides() -> dict[str, str]:
+    """`NVIDIA_TF32_OVERRIDE` and `ONEDNN_DEFAULT_FPMATH_MODE` where they have libraries round products of float32 further."""
+    names = ("NVIDIA_TF32_OVERRIDE", "ONEDNN_DEFAULT_FPMATH_MODE")
+    found = {name: os.environ.get(name, "") for name in names}
+    return {name: value for name, value in found.items() if value.upper() not in ("", "0", "STRICT")}
+
+
+def launched_processes() -> int:
+    """`WORLD_SIZE`: how many processes `accelerate launch` or torchrun has started; 1 where neither has."""
+    stated = os.environ.get("WORLD_SIZE", "")
+    return int(stated) if stated.isdecimal() else 1

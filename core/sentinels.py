@@ -2,7 +2,8 @@
 
 mT5's vocabulary holds the pieces `▁<extra_id_i>`; tokenizer classes may append `<extra_id_i>` as well, with ids past the
 trained rows. T5 holds `<extra_id_i>`. So the piece inside the vocabulary is preferred, and an id that the embedding does
-not have is refused.
+not have is refused. ByT5 was pretrained with the last bytes as sentinels [Xue et al. 2022, 3.1], and its tokenizer's
+`<extra_id_i>` were never seen.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 from .errors import ValueshiftError
 
+_BYTES, _BYTE_SENTINELS = 256, 100
 _FORMS = ("▁<extra_id_{}>", "<extra_id_{}>")
 
 
@@ -37,6 +39,9 @@ def resolve_sentinels(tokenizer: Any, rows: int | None = None) -> Sentinels:
     Raises:
         ValueshiftError: the tokenizer has no sentinel inside the embedding.
     """
+    if type(tokenizer).__name__.startswith("ByT5"):
+        last = tokenizer.offset + _BYTES - 1
+        return Sentinels(tuple(range(last, last - _BYTE_SENTINELS, -1)), needs_space=False)
     outside = None
     for form in _FORMS:
         ids: list[int] = []

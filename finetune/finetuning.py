@@ -12,17 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.digests import digest, text_digest
 from ..core.errors import ValueshiftError
+from ..core.files import writable
 from ..core.limits import WORK_SECONDS
 from ..core.locks import locked
 from ..core.records import read_record, record_folder, write_record
-from ..harness_ext.families import checkpoint_folder, family, pretrained_digest
-from ..harness_ext.models import load_config, load_model, load_tokenizer
+from ..harness_ext.families import family, pretrained_digest
+from ..harness_ext.hub import checkpoint_folder
+from ..harness_ext.inspection import inspect_weights
+from ..harness_ext.models import float32_products, load_config, load_model, load_tokenizer
 from .checkpoints import model_card, write_checkpoint
 from .corpora.placebo import permuted_tokens
 from .corpora.selection import select
 from .corpora.store import read_corpus
+from .launching import precision, processes, refuse_other_engines
 from .span_corruption import MEAN_SPAN, NOISE_DENSITY, SpanCorruption, sentence_tokens, span_corruption
-from .training import LORA, Training, precision, processes, train, with_adapter
+from .training import LORA, Training, train, with_adapter
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,12 +72,13 @@ def finetune(
     if merge and not how.lora:
         raise ValueshiftError("only an adapter can be merged; add --lora or leave --merge out")
     how.share(processes().num_processes)
+    refuse_other_engines()
+    name = str(Path(model).resolve()) if Path(model).is_dir() else model
+    _refuse_untrainable(name, how)
+    writable(root)
     rows = select(read_corpus(corpus), languages, size, seed=how.seed)
     if corpus.endswith(".parquet"):
         corpus = str(Path(corpus).resolve())
-    name = str(Path(model).resolve()) if Path(model).is_dir() else model
-    if (found := family(load_config(name))) != "encoder-decoder":
-        raise ValueshiftError(f"{model} is a {found} model; span corruption trains encoder-decoder models such as mT5")
     if checkpoint_folder(name) is None:
         load_model(name)  # its digest needs the weights on this machine
     inputs = _inputs(name, rows, tuple(dict.fromkeys(languages)), how, placebo)
@@ -84,6 +89,20 @@ def finetune(
             _run(name, rows, inputs, how, final, merge, settings={"model": model, "corpus": corpus}, root=root)
         processes().wait_for_everyone()
     return record
+
+
+def _refuse_untrainable(model: str, how: Training) -> None:
+    """Refuse what cannot be trained, by its configuration and tokenizer alone.
+
+    Raises:
+        ValueshiftError: it is of another family, cannot be read, or its tokenizer has no sentinels.
+    """
+    config = load_config(model)
+    if (found := family(config)) != "encoder-decoder":
+        raise ValueshiftError(f"{model} is a {found} model; span corruption trains encoder-decoder models such as mT5")
+    span_corruption(load_tokenizer(model), config.vocab_size, seed=how.seed, roll=True)
+    if folder := checkpoint_folder(model):
+        inspect_weights(folder)
 
 
 def _is_done(record: Path, final: Path, how: Training, merge: bool) -> bool:
@@ -226,6 +245,7 @@ def _inputs(
         "lora": LORA if how.lora else None,
         "span_corruption": {"density": NOISE_DENSITY, "mean_span": MEAN_SPAN, "roll": True, "longest": LONGEST_INPUT},
         "precision": precision(),
+        **float32_products(),
     }
 
 

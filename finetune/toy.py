@@ -22,6 +22,8 @@ from ..core.digests import digest
 from ..core.errors import ValueshiftError
 from ..core.files import whole_folder
 from ..core.languages import language as known_language
+from ..core.limits import SEEDS
+from ..core.outside import read_json
 from ..core.probes import Probe, ProbeSet, probes_digest
 from ..core.probes import probe_set as find_probe_set
 from ..core.records import library_versions
@@ -86,8 +88,8 @@ def build_toy(
         ValueshiftError: the folder holds something else, or a language or the seed cannot be had.
     """
     output = output.resolve()
-    if seed < 0:
-        raise ValueshiftError(f"seed {seed} is negative; give 0 or more")
+    if not 0 <= seed < SEEDS:
+        raise ValueshiftError(f"seed {seed} is none; give 0 to {SEEDS - 1:,}")
     chosen = find_probe_set(probe_set)
     probes = {language: chosen.probes(language) for language in dict.fromkeys(languages)}
     if not any(probes.values()):
@@ -171,13 +173,11 @@ def _is_there(output: Path, inputs: dict[str, Any]) -> bool:
         raise ValueshiftError(f"{output} holds {foreign}, which is no part of a toy; give a new or empty folder")
     if found != LAYOUT:
         return False
-    try:
-        stated = json.loads((output / "toy.json").read_text(encoding="utf-8"))
-        return bool(stated["digest"] == digest(inputs))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueshiftError(
-            f"{output / 'toy.json'} is damaged ({error}); remove {output} to build the toy again"
-        ) from error
+    remedy = f"remove {output} to build the toy again"
+    stated = read_json(output / "toy.json", remedy)
+    if not isinstance(stated, dict) or "digest" not in stated:
+        raise ValueshiftError(f"{output / 'toy.json'} is damaged (it names no digest); {remedy}")
+    return bool(stated["digest"] == digest(inputs))
 
 
 def _write_checkpoints(

@@ -9,7 +9,6 @@ A run that was stopped goes on from its last whole checkpoint with the same loss
 states and the losses so far are kept there, and masks depend on seed, epoch and example only.
 """
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -20,15 +19,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import PartialState
 from safetensors import SafetensorError
 from tqdm import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from ..core.errors import ValueshiftError
 from ..core.files import explained
+from ..core.limits import EPOCHS, SEEDS
+from ..core.outside import read_json
 from ..harness_ext.heads import keep_untied_head
 from .chunked_loss import chunked_loss
+from .launching import own_settings, precision, processes, refuse_other_engines
 from .span_corruption import SpanCorruption, SpanCorruptionCollator
 from .used_rows import only_used_rows
 
@@ -71,10 +72,12 @@ class Training:
         for name, number in counts.items():
             if number < 1:
                 raise ValueshiftError(f"{name}: {number} is too few; give 1 or more")
-        if self.seed < 0:
-            raise ValueshiftError(f"seed {self.seed} is negative; give 0 or more")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueshiftError(f"learning rate {self.learning_rate} is not positive; the paper's is 5e-5")
+        if self.epochs > EPOCHS:
+            raise ValueshiftError(f"epochs: {self.epochs:,} is too many; give {EPOCHS:,} or fewer")
+        if not 0 <= self.seed < SEEDS:
+            raise ValueshiftError(f"seed {self.seed} is none; give 0 to {SEEDS - 1:,}")
+        if not 0 < self.learning_rate <= 1:
+            raise ValueshiftError(f"learning rate {self.learning_rate} is not above 0 and up to 1; the paper's is 5e-5")
 
     def share(self, devices: int) -> int:
         """Sentences of a batch that one device computes at a time.
@@ -89,19 +92,6 @@ class Training:
                 f"parts; choose a multiple of {devices * self.accumulate}"
             )
         return share
-
-
-def processes() -> PartialState:
-    """The processes that share this run: one, or those of torchrun or accelerate, on CUDA where there is any, else the CPU."""
-    return PartialState(cpu=not torch.cuda.is_available())
-
-
-def precision() -> str:
-    """What is computed in here: bfloat16 (weights stay float32) where the device has it, else float32.
-
-    float16 is no choice: T5's activations overflow it.
-    """
-    return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
 
 
 def with_adapter(model: Any, seed: int) -> Any:
@@ -144,11 +134,13 @@ def train(
     for split in ("train", "dev"):
         if not examples[split]:
             raise ValueshiftError(f"the {split} split has no example; ask for more sentences")
+    refuse_other_engines()
     keep_untied_head(model)
     resumed = last_checkpoint(work)
     collator = SpanCorruptionCollator(corruption)
     with (
         explained(work),
+        own_settings(),
         chunked_loss(model),
         only_used_rows(model, _looked_up(model, examples, corruption)) as whole,
         tqdm(desc="finetune", bar_format=_BAR, disable=not processes().is_main_process) as bar,
@@ -166,6 +158,7 @@ def train(
         # mT5 takes the batch's token count and leaves it unused: the Trainer would not divide by parts and processes
         trainer.model_accepts_loss_kwargs = False
         trainer.remove_callback(PrinterCallback)
+        _refuse_other_precision(trainer)
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     model.eval()
     return _losses(trainer.state.log_history)
@@ -185,8 +178,8 @@ def last_checkpoint(work: Path) -> Path | None:
     found = []
     for path in work.glob("checkpoint-*/trainer_state.json"):
         try:
-            found.append((int(json.loads(path.read_text(encoding="utf-8"))["global_step"]), path.parent))
-        except ValueError:
+            found.append((int(read_json(path, "it is passed over")["global_step"]), path.parent))
+        except (ValueshiftError, KeyError, TypeError, ValueError):
             continue
     return max(found)[1] if found else None
 
@@ -201,7 +194,7 @@ def _arguments(how: Training, work: Path, sentences: int, *, first: bool) -> Tra
         per_device_train_batch_size=how.share(devices),
         per_device_eval_batch_size=how.share(devices),
         gradient_accumulation_steps=how.accumulate,
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=processes().device.type == "cpu",
         seed=how.seed,
         bf16=precision() == "bfloat16",
         eval_strategy="steps",  # by epoch it would come after the checkpoint of the same step, which then lacks it
@@ -221,6 +214,15 @@ def _arguments(how: Training, work: Path, sentences: int, *, first: bool) -> Tra
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # several GPUs without torchrun would multiply the batch size
     return arguments
+
+
+def _refuse_other_precision(trainer: Trainer) -> None:
+    """What is recorded is what runs: an `Accelerator` that this process made before may have settled another precision."""
+    runs = {"no": "float32", "bf16": "bfloat16"}.get(found := str(trainer.accelerator.mixed_precision), found)
+    if runs != precision():
+        raise ValueshiftError(
+            f"accelerate computes in {runs}, not in {precision()}: this process has settled that before; train in a new process"
+        )
 
 
 class _Trainer(Trainer):  # type: ignore[misc]

@@ -14,7 +14,7 @@ from ..core.errors import ValueshiftError
 from ..core.languages import LANGUAGES
 from ..core.names import COUNTRY
 from ..core.probes import Item
-from ..core.surveys import SurveyTruth
+from ..core.surveys import SurveyTruth, has_survey_truth, survey_truth
 
 Countries = Mapping[str, Sequence[str]]
 """Language -> countries whose people it is compared with, where they are not the default one."""
@@ -65,6 +65,18 @@ def stated_countries(settings: Mapping[str, Any]) -> dict[str, list[str]]:
     """
     stated = settings.get("countries", [])
     return parse_countries([str(text) for text in stated] if isinstance(stated, list) else [str(stated)])
+
+
+def refuse_unsurveyed(probe_set_name: str, chosen: Countries) -> None:
+    """Refuse countries that were not surveyed, before a model is asked.
+
+    Raises:
+        ValueshiftError: as `countries_of`.
+    """
+    if chosen and has_survey_truth(probe_set_name):
+        truth = survey_truth(probe_set_name)
+        for code in chosen:
+            countries_of(code, chosen, truth)
 
 
 def chosen_countries(code: str, stated: object) -> dict[str, list[str]]:

@@ -17,6 +17,7 @@ from ..core.digests import digest, model_digest
 from ..core.errors import ValueshiftError
 from .adapters import base_of
 from .formats import FORMATS, Format
+from .hub import checkpoint_folder
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,8 @@ def family(config: Any) -> Format:
     Raises:
         ValueshiftError: nothing in it tells the family.
     """
-    architectures = tuple(getattr(config, "architectures", None) or ())
+    stated = getattr(config, "architectures", None)
+    architectures = tuple(map(str, stated)) if isinstance(stated, list | tuple) else ()
     if getattr(config, "is_encoder_decoder", False):
         return "encoder-decoder"
     if any(name.endswith("ForMaskedLM") for name in architectures):
@@ -201,16 +203,6 @@ def pretrained_digest(name: str, revision: str | None = None) -> str:
         ValueshiftError: the folder is no checkpoint, or the model under its adapter is not there.
     """
     return _digest({"pretrained": name, "revision": revision or "main"})
-
-
-def checkpoint_folder(name: str, revision: str | None = "main") -> Path | None:
-    """The local folder of a checkpoint: the path itself, or the hub snapshot on this machine; None if there is neither."""
-    if Path(name).is_dir():
-        return Path(name)
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(name, "config.json", revision=revision or "main")
-    return Path(found).parent if isinstance(found, str) else None
 
 
 def _state_digest(model: Any) -> str:

@@ -5,14 +5,17 @@ that flag; transformers 4 then ties the head. So what is saved here states `tie_
 embedding differ, which 5 ignores and 4 needs. Version 4 cannot read the list of special tokens that 5 writes either.
 """
 
+import copy
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -24,8 +27,11 @@ from transformers import (
 
 from ..core.errors import ValueshiftError
 from ..core.files import whole_folder
-from .adapters import base_of, is_checkpoint, merged
+from ..core.paths import float32_overrides
+from .adapters import base_of, is_checkpoint, merged, refuse_unmerged, trial_logits
 from .heads import is_untied, keep_untied_head
+from .hub import checkpoint_folder, hub_trouble
+from .inspection import inspect_files, refuse_other_sizes
 
 
 class MaskedModels:
@@ -49,52 +55,97 @@ class MaskedModels:
             model.config.tie_word_embeddings = False  # transformers 4 would tie another layer of this head
             options["config"] = model.config
             model, found = AutoModelForMaskedLM.from_pretrained(name, output_loading_info=True, **options)
-        _refuse_missing(name, found)
+        _refuse_other_weights(name, model, found)
         return (model, found) if wanted_info else model
 
 
-_AUTO = {"encoder-decoder": AutoModelForSeq2SeqLM, "causal": AutoModelForCausalLM, "masked": MaskedModels}
+_NUMBER = re.compile(r"\.\d+\.")
+_BUILT = {"encoder-decoder": AutoModelForSeq2SeqLM, "causal": AutoModelForCausalLM, "masked": AutoModelForMaskedLM}
+_AUTO = {**_BUILT, "masked": MaskedModels}
 
 
 def device_named(device: str | None) -> str:
     """The device asked for, else a GPU where there is one.
 
     Raises:
-        ValueshiftError: a GPU is asked for, and torch sees none.
+        ValueshiftError: torch does not know that device, or it holds no values here.
     """
     gpu = torch.cuda.is_available()
     if device and device.startswith("cuda") and not gpu:
         raise ValueshiftError(
             f"torch {torch.__version__} sees no GPU for device '{device}'; leave it out to use the CPU"
         )
-    return device or ("cuda" if gpu else "cpu")
+    device = device or ("cuda" if gpu else "cpu")
+    try:
+        torch.zeros(1, device=device).item()
+    except Exception as error:  # each backend has errors of its own
+        raise ValueshiftError(
+            f"torch {torch.__version__} cannot compute on device '{device}' ({_reason(error)}); use cpu, cuda or cuda:N"
+        ) from error
+    return device
+
+
+def float32_products() -> dict[str, str]:
+    """How products of float32 are computed, where torch or the environment has them rounded further; else nothing.
+
+    It belongs to what determines a result: TF32 keeps ten bits of each factor.
+    """
+    stated = {"torch": torch.get_float32_matmul_precision(), **float32_overrides()}
+    settings = ", ".join(f"{name} {value}" for name, value in stated.items() if value != "highest")
+    return {"float32": settings} if settings else {}
+
+
+def _reason(error: Exception) -> str:
+    """What an exception of a library says, in one line."""
+    if isinstance(error, UnpicklingError):
+        return "its weights are pickled objects that could run code; have them saved as safetensors"
+    said = " ".join(str(error).split())[:300].rstrip(".")
+    return said if isinstance(error, OSError | ValueError) and said else f"{type(error).__name__} {said}".strip()
 
 
 @contextmanager
 def _explained(name: str, what: str) -> Iterator[None]:
-    """Turn what transformers raises about a missing or unreadable checkpoint into one sentence."""
+    """Turn what libraries raise about a missing or unreadable checkpoint into one sentence."""
     try:
         yield
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except ValueshiftError:
+        raise
+    except Exception as error:  # whatever its files make transformers, tokenizers, torch or its own code raise
         raise ValueshiftError(
-            f"cannot load {what} of '{name}': {reason}; give a checkpoint folder or a hub name"
+            f"cannot load {what} of {name!r}: {_reason(error)}; give a checkpoint folder or a hub name"
         ) from error
+
+
+def _loaded(what: str, load: Callable[..., Any], name: str, options: Mapping[str, Any]) -> Any:
+    """What `load` makes of a checkpoint.
+
+    A hub model that is on this machine is taken as it is here, as its digest is of that; the hub is asked for what is not.
+    """
+    with _explained(name, what):
+        if Path(name).is_dir():
+            return load(name, **options)
+        with suppress(OSError):
+            return load(name, local_files_only=True, **options)
+        if trouble := hub_trouble(name, options["revision"]):
+            raise ValueshiftError(f"cannot load {what} of {name!r}: {trouble}")
+        return load(name, **options)
 
 
 def load_config(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
     """The configuration of a checkpoint by path or hub name; of an adapter's folder that of the model under it.
 
     Raises:
-        ValueshiftError: there is none.
+        ValueshiftError: there is none, or the files of the checkpoint cannot be used.
     """
     if base := base_of(name):
+        refuse_unmerged(name)
         return load_config(base.name, revision=base.revision, trust_remote_code=trust_remote_code)
-    folder = Path(name)
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ValueshiftError(f"{name} is no model: it has no config.json; give a checkpoint folder or a hub name")
-    with _explained(name, "the configuration"):
-        return AutoConfig.from_pretrained(name, revision=revision or "main", trust_remote_code=trust_remote_code)
+    if folder := checkpoint_folder(name, revision):
+        if not (folder / "config.json").is_file():
+            raise ValueshiftError(f"{name} is no model: it has no config.json; give a checkpoint folder or a hub name")
+        inspect_files(folder)
+    options = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
+    return _loaded("the configuration", AutoConfig.from_pretrained, name, options)
 
 
 def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
@@ -105,14 +156,26 @@ def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code:
     """
     if (base := base_of(name)) and not (Path(name) / "tokenizer_config.json").is_file():
         return load_tokenizer(base.name, revision=base.revision, trust_remote_code=trust_remote_code)
-    with _explained(name, "the tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(
-            name, revision=revision or "main", trust_remote_code=trust_remote_code
-        )
-    # Where there are no vocabulary files, transformers 5 makes up a tokenizer of a few pieces and says nothing.
-    vocabulary = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
-    if Path(name).is_dir() and not any((Path(name) / file).is_file() for file in vocabulary):
-        raise ValueshiftError(f"{name} has no tokenizer ({', '.join(sorted(vocabulary))}); save it beside the model")
+    if folder := checkpoint_folder(name, revision):
+        inspect_files(folder)
+    options = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
+    return _loaded("the tokenizer", _tokenizer, name, options)
+
+
+def _tokenizer(name: str, **options: Any) -> Any:
+    """As `AutoTokenizer.from_pretrained`.
+
+    Where there are no vocabulary files, transformers 5 makes up a tokenizer of a few pieces and says nothing. Those of bytes or
+    characters (ByT5, CANINE) name no such files.
+
+    Raises:
+        OSError: the tokenizer names vocabulary files and none is there.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(name, **options)
+    files, folder = tokenizer.vocab_files_names, checkpoint_folder(name, options["revision"])
+    vocabulary = {"tokenizer.json", *files.values()}
+    if files and folder and not any((folder / file).is_file() for file in vocabulary):
+        raise OSError(f"{name} has no tokenizer ({', '.join(sorted(vocabulary))}), which is saved beside the model")
     return tokenizer
 
 
@@ -136,34 +199,48 @@ def load_model(
         trust_remote_code: run code that comes with the checkpoint.
 
     Raises:
-        ValueshiftError: the checkpoint is missing, damaged, of another family, or lacks some of the weights.
+        ValueshiftError: the checkpoint is missing, damaged, of another family, lacks some of the weights, or does not answer.
     """
     if base := base_of(name):
+        refuse_unmerged(name)
         under = load_model(base.name, format, revision=base.revision, trust_remote_code=trust_remote_code)
-        return merged(under, name).eval().to(device, dtype)
+        with _explained(name, "the model"):
+            return merged(under, name).eval().to(device, dtype)
+    config = load_config(name, revision=revision, trust_remote_code=trust_remote_code)
+    if (folder := checkpoint_folder(name, revision)) and not trust_remote_code:
+        with _explained(name, "the model"):
+            refuse_other_sizes(folder, lambda: _BUILT[format].from_config(copy.deepcopy(config)))
     options = {
         "revision": revision or "main",
         "trust_remote_code": trust_remote_code,
         "dtype": dtype,
         "output_loading_info": True,
     }
-    config = load_config(name, revision=revision, trust_remote_code=trust_remote_code)
-    with _explained(name, "the weights"):
-        model, found = _from_pretrained(_AUTO[format], name, config, options)
-    _refuse_missing(name, found)
+    model, found = _loaded("the weights", partial(_from_pretrained, _AUTO[format], config), name, options)
+    _refuse_other_weights(name, model, found)
     keep_untied_head(model)
-    return model.eval().to(device)
+    with _explained(name, "the model"):
+        model = model.eval().to(device)
+        trial_logits(model)
+    return model
 
 
-def _refuse_missing(name: str, found: Mapping[str, Any]) -> None:
+def _refuse_other_weights(name: str, model: Any, found: Mapping[str, Any]) -> None:
+    """Refuse weights that the model lacks, and layers of the weights that it has no place for: loading passes over both."""
     if missing := sorted(found["missing_keys"]):
         raise ValueshiftError(
             f"'{name}' has no weights for {missing[0]} ({len(missing)} such tensors), which would be random; "
             f"give a checkpoint that was saved whole, with its language-model head"
         )
+    names = model.state_dict().keys()
+    if layers := sorted(key for key in found["unexpected_keys"] if _NUMBER.sub(".0.", key, count=1) in names):
+        raise ValueshiftError(
+            f"'{name}' has weights for {layers[0]} ({len(layers)} such tensors), a layer that its configuration does not have; "
+            f"put the configuration back that belongs to them"
+        )
 
 
-def _from_pretrained(auto: Any, name: str, config: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def _from_pretrained(auto: Any, config: Any, name: str, **options: Any) -> tuple[Any, dict[str, Any]]:
     """The model and what was found of its weights.
 
     transformers 4 believes a configuration that 5 wrote and ties a head that is not tied. There the weights decide: they are

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,18 @@ from ..core.files import whole_file, writable
 from ..core.languages import parse_languages
 from ..core.probes import Probe, ProbeSet, probe_set
 from ..core.scores import scores_frame
-from .adapters import is_checkpoint
+from .adapters import base_of, is_checkpoint
 from .causal import CausalScorer
 from .encoder_decoder import EncoderDecoderScorer, refuse_float16
 from .families import family, pretrained_digest
 from .formats import Format
+from .hub import checkpoint_folder
 from .masked import MaskedScorer
-from .models import device_named, load_config, load_model, load_tokenizer
+from .models import device_named, float32_products, load_config, load_model, load_tokenizer
 from .neutral import neutral_probe, neutral_stem
 from .results import ProbeRun, probe_inputs, read_probe_runs, score_row, single_run
 from .saved import results_files
-from .scoring import Scorer, score_probes
+from .scoring import Scorer, Scores, score_probes
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -46,6 +48,8 @@ class Asking:
     """Also score the sentinel that closes an option, for the reading `closed`; encoder-decoder models only."""
     neutral: bool = False
     """Also score both options in the neutral stem of their language, for the reading `dcpmi`."""
+    needs: tuple[str, ...] = ()
+    """Columns of the scores that the reading cannot do without."""
 
 
 def ask(model: str, asked: ProbeSet, languages: Sequence[str], root: Path, how: Asking) -> ProbeRun:
@@ -54,38 +58,99 @@ def ask(model: str, asked: ProbeSet, languages: Sequence[str], root: Path, how: 
     Raises:
         ValueshiftError: the model cannot be loaded or asked, or the scores cannot be written.
     """
-    device = device_named(how.device)
-    dtype = how.dtype or ("bfloat16" if device.startswith("cuda") else "float32")
-    if dtype not in DTYPES:
-        raise ValueshiftError(f"unknown dtype '{dtype}'; choose one of {', '.join(DTYPES)}")
+    dtype, device = _numbers(how)
     options: dict[str, Any] = {"revision": how.revision, "trust_remote_code": how.trust_remote_code}
     format = family(load_config(model, **options))
     if format == "encoder-decoder":
         refuse_float16(dtype)
+    elif "closing_first" in how.needs:
+        raise ValueshiftError(
+            f"{model} is a {format} model: no sentinel closes an answer; choose another --reading than closed"
+        )
+    tokenizer = load_tokenizer(model, **options)
+    load = partial(load_model, model, format, dtype=DTYPES[dtype], device=device, **options)
+    loaded = None if checkpoint_folder(model, how.revision) else load()  # its digest needs the weights on this machine
     probes = {language: asked.probes(language)[: how.limit] for language in languages}
-    inputs = probe_inputs(pretrained_digest(model, how.revision), asked.name, probes, format, dtype)
+    inputs = (
+        probe_inputs(pretrained_digest(model, how.revision), asked.name, probes, format, dtype) | float32_products()
+    )
     if how.neutral:
         inputs["neutral"] = {language: neutral_stem(language) for language in languages}
     cached = {language: _cache_file(root, inputs, language, how) for language in languages}
-    todo = [language for language in languages if not cached[language].is_file()]
-    if todo:
+    if todo := [language for language in languages if not cached[language].is_file()]:
         writable(root / "scores")
-        tokenizer = load_tokenizer(model, **options)
-        loaded = load_model(model, format, dtype=DTYPES[dtype], device=device, **options)
-        scorer = scorer_for(format, loaded, tokenizer, closing=how.closing)
+        loaded = loaded or load()
+        _refuse_other_tokenizer(loaded, tokenizer, [probe for language in todo for probe in probes[language]])
+        scorer = Batched(scorer_for(format, loaded, tokenizer, closing=how.closing))
         for language in todo:
             scores = _ask_language(scorer, probes[language], how)
+            scores.attrs = {
+                "device": device,
+                "attention": str(getattr(loaded.config, "_attn_implementation", None)),
+                "largest_batch": scorer.largest,
+            }
             with whole_file(cached[language]) as temporary:
                 scores.to_parquet(temporary, index=False)
+    tables = [pd.read_parquet(cached[language]) for language in languages]
+    base = base_of(model)
     settings = {
         "model": model,
         "engine": "valueshift",
         "batch_size": how.batch_size or "auto",
-        "device": device,
+        **{name: _said(tables, name) for name in ("device", "attention", "largest_batch")},
+        "adapter_over": base.name if base else None,
         "revision": how.revision,
     }
-    scores = pd.concat([pd.read_parquet(cached[language]) for language in languages], ignore_index=True)
-    return ProbeRun(model, inputs, settings, scores)
+    for table in tables:
+        table.attrs = {}
+    return ProbeRun(model, inputs, settings, pd.concat(tables, ignore_index=True))
+
+
+class Batched:
+    """A scorer that keeps how many probes were scored at once at most: fewer than asked for where memory ran out."""
+
+    def __init__(self, scorer: Scorer[Any]) -> None:
+        self.format, self.model, self.ids = scorer.format, scorer.model, scorer.ids
+        self.scorer, self.largest = scorer, 0
+
+    def score(self, batch: Sequence[Any]) -> list[Scores]:
+        """As the scorer's."""
+        found = self.scorer.score(batch)
+        self.largest = max(self.largest, len(batch))
+        return found
+
+
+def _numbers(how: Asking) -> tuple[str, str]:
+    """Number format and device.
+
+    Raises:
+        ValueshiftError: torch does not know one of them.
+    """
+    if how.dtype is not None and how.dtype not in DTYPES:
+        raise ValueshiftError(f"unknown dtype '{how.dtype}'; choose one of {', '.join(DTYPES)}")
+    device = device_named(how.device)
+    return how.dtype or ("bfloat16" if device.startswith("cuda") else "float32"), device
+
+
+def _said(tables: Sequence[pd.DataFrame], name: str) -> str:
+    """What was used for some scores, of each language when it was asked: a repeat with other settings reads what is there."""
+    return ", ".join(sorted({str(table.attrs.get(name, "unknown")) for table in tables}))
+
+
+def _refuse_other_tokenizer(model: Any, tokenizer: Any, probes: Sequence[Probe]) -> None:
+    """Refuse a tokenizer that gives ids which the model has no rows for.
+
+    Raises:
+        ValueshiftError: names the id and the number of rows.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    texts = [probe.filled(pole) for probe in probes for pole in ("first", "second")]
+    highest = max((max(ids, default=0) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]), default=0)
+    if highest >= rows:
+        raise ValueshiftError(
+            f"the tokenizer of {tokenizer.name_or_path} gives id {highest}, but the embedding has {rows} rows; put the tokenizer "
+            f"beside the model that belongs to it"
+        )
 
 
 def _cache_file(root: Path, inputs: Mapping[str, Any], language: str, how: Asking) -> Path:
@@ -126,6 +191,10 @@ def scorer_for(format: Format, model: Any, tokenizer: Any, *, closing: bool = Fa
     Raises:
         ValueshiftError: the model cannot be asked in this format.
     """
+    if tokenizer.pad_token_id is None and (format != "causal" or tokenizer.eos_token_id is None):
+        raise ValueshiftError(
+            f"the tokenizer of {tokenizer.name_or_path} has no padding token; name it in its tokenizer_config.json"
+        )
     if format == "causal":
         return CausalScorer(model, tokenizer)
     if format == "masked":
@@ -141,9 +210,23 @@ def parse_batch_size(text: str) -> int | None:
     """
     if text == "auto":
         return None
-    if text.isdecimal() and int(text) > 0:
+    if text.isdecimal() and len(text) < 10 and int(text) > 0:
         return int(text)
     raise ValueshiftError(f"batch size '{text}' is neither auto nor a positive number")
+
+
+def model_of(source: str) -> str | None:
+    """Content digest of the model of a probe run or checkpoint, which is not asked; None where it is not on this machine.
+
+    Raises:
+        ValueshiftError: the source is neither, or cannot be asked.
+    """
+    path = Path(source)
+    if path.exists() and not is_checkpoint(path):
+        return str(single_run(read_probe_runs(path), path).inputs["model"])
+    family(load_config(source))
+    load_tokenizer(source)
+    return pretrained_digest(source) if checkpoint_folder(source) else None
 
 
 def run_of(source: str, probe_set_name: str, languages: str | None, root: Path) -> ProbeRun:
