@@ -1,5 +1,6 @@
 """`valueshift probe` and `compare`: ask models, and see what shifted between two."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -36,9 +37,11 @@ def probe(
     from ..analysis.readings import reading_named
     from ..core.files import writable
     from ..core.languages import parse_languages
+    from ..core.outcomes import Outcomes
     from ..core.paths import runs_root
     from ..core.probes import probe_set as find_probe_set
-    from ..harness_ext.alignment import parse_countries
+    from ..core.surveys import has_survey_truth, survey_truth
+    from ..harness_ext.alignment import countries_of, parse_countries
     from ..harness_ext.probe_record import write_probe_record
     from ..harness_ext.probing import Asking, ask, parse_batch_size
 
@@ -56,13 +59,26 @@ def probe(
     other = "wvs" if probe_set == "wvs_arora" else "wvs_arora"
     names = (probe_set, other) if paraphrase else (probe_set,)
     chosen = [(asked, parse_languages(languages, asked.languages)) for asked in map(find_probe_set, names)]
+    for asked, codes in chosen if countries else ():
+        if has_survey_truth(asked.name):
+            truth = survey_truth(asked.name)
+            _ = [countries_of(code, countries, truth) for code in codes]
     writable(root)
-    records = []
+    records: list[Path] = []
+    outcomes = Outcomes()
     for asked, codes in chosen:
-        run = ask(model, asked, codes, root, how)
-        records.append(write_probe_record(root, run, reading=reading, countries=countries))
-        _print_probe(f"{model}: {asked.name}", records[-1])
-    publish_records(root, *records)
+        with outcomes.attempt(f"there is no record of {asked.name}"):
+            run = ask(model, asked, codes, root, how)
+            records.append(
+                outcomes.insist(partial(write_probe_record, root, run, reading=reading, countries=countries))
+            )
+            _print_probe(f"{model}: {asked.name}", records[-1])
+        if outcomes.stopped:
+            break
+    if records and not outcomes.stopped:
+        with outcomes.attempt("MLflow"):
+            publish_records(root, *records)
+    outcomes.finish()
     if paraphrase:
         print(f"Next: valueshift compare {records[0]} {records[1]}")
     else:
@@ -109,6 +125,7 @@ def compare(
     output: Output = None,
 ) -> None:
     """What shifted between two models: answers, alignment, similarity and direction, with intervals."""
+    from ..core.outcomes import Outcomes
     from ..core.paths import runs_root
     from ..core.records import read_record
     from ..harness_ext.comparison import compare as compare_runs
@@ -116,14 +133,22 @@ def compare(
     from ..harness_ext.results import in_languages
 
     root = runs_root(output)
-    base_run, *tuned_runs = (
-        in_languages(run_of(name, probe_set, languages, root), languages) for name in (base, *tuned)
-    )
-    for name, run in zip(tuned, tuned_runs, strict=True):
-        record, tables = compare_runs(base_run, run, root)
-        print_comparison(base, name, tables, read_record(record).notes)
-        print(f"Record: {record} (tables {', '.join(tables)})")
-        publish_records(root, record)
+    base_run = in_languages(run_of(base, probe_set, languages, root), languages)
+    records: list[Path] = []
+    outcomes = Outcomes()
+    for name in tuned:
+        with outcomes.attempt(f"{base} is not compared with {name}"):
+            run = in_languages(run_of(name, probe_set, languages, root), languages)
+            record, tables = outcomes.insist(partial(compare_runs, base_run, run, root))
+            records.append(record)
+            print_comparison(base, name, tables, read_record(record).notes)
+            print(f"Record: {record} (tables {', '.join(tables)})")
+        if outcomes.stopped:
+            break
+    if records and not outcomes.stopped:
+        with outcomes.attempt("MLflow"):
+            publish_records(root, *records)
+    outcomes.finish()
     print(f"Next: valueshift ui --output {root}")
 
 

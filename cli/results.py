@@ -1,5 +1,6 @@
 """`valueshift publish`, `ui` and `demo`."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ def publish(
 ) -> None:
     """Send to MLflow what it does not have yet; again changes nothing."""
     from ..core.errors import ValueshiftError
+    from ..core.outcomes import Outcomes
     from ..core.paths import existing_runs_root, runs_root
     from ..core.records import find_records
     from ..harness_ext.probe_record import write_probe_record
@@ -27,17 +29,24 @@ def publish(
     root = runs_root(output) if paths else existing_runs_root(output)
     if not paths and not find_records(root):
         raise ValueshiftError(f"{root} holds no run record; give the folder of your run records with --output")
-    for path in paths or []:
-        if not (path / "record.json").is_file():
+    outcomes = Outcomes()
+    given = [path for path in paths or [] if (path / "record.json").is_file()]
+    made: list[Path] = []
+    for path in (path for path in paths or [] if path not in given):
+        with outcomes.attempt(f"{path} is not taken"):
             for run in read_probe_runs(path):
-                print(f"Record: {write_probe_record(root, run)}")
-    if paths:
-        given = [path for path in paths if (path / "record.json").is_file()]
+                with outcomes.attempt(f"there is no record of {run.inputs['probe_set']} in {path}"):
+                    made.append(outcomes.insist(partial(write_probe_record, root, run)))
+                    print(f"Record: {made[-1]}")
+    if (paths and not given and not made) or outcomes.stopped:
+        outcomes.finish()
+    with outcomes.attempt("MLflow"):
         publish_records(root, *given)
-    sent = publish_missing(root)
-    print(f"Sent {len(sent)} records that MLflow did not have." if sent else "MLflow has all records.")
-    for found in sent:
-        print(f"  {found.record}: {found.where}")
+        sent = publish_missing(root)
+        print(f"Sent {len(sent)} records that MLflow did not have." if sent else "MLflow has all records.")
+        for found in sent:
+            print(f"  {found.record}: {found.where}")
+    outcomes.finish()
     print(f"Next: valueshift ui --output {root}")
 
 

@@ -25,12 +25,19 @@ def counts(found: Mapping[str, int]) -> str:
 
 
 def publish_records(root: Path, *records: Path) -> None:
-    """Send records to MLflow; where it does not answer, say how to send them later."""
-    from ..tracking.client import ServerAwayError
-    from ..tracking.publish import publish
+    """Send records to MLflow; where it does not answer, say how to send them later.
 
-    for record in records:
-        try:
-            print(f"MLflow: {publish(record, root).where}")
-        except ServerAwayError as error:
-            sys.stderr.write(f"warning: {error}\n")
+    Raises:
+        ValueshiftError: MLflow refuses a record; the others were sent.
+    """
+    from ..core.outcomes import Outcomes
+    from ..tracking.client import ServerAwayError
+    from ..tracking.sending import send
+
+    outcomes = Outcomes()
+    for where in send(records, root, outcomes).values():
+        print(f"MLflow: {where}")
+    if outcomes.errors and all(isinstance(error, ServerAwayError) for error in outcomes.errors):
+        sys.stderr.write(f"warning: {outcomes.errors[0]}\n")
+    else:
+        outcomes.finish()

@@ -24,7 +24,7 @@ COLUMNS: dict[str, str] = {
     "bytes_first": "Int64",  # UTF-8
     "bytes_second": "Int64",
     "p_first": "float64",
-    "answer": "str",  # first, second, or null on an exact tie
+    "answer": "str",  # first, second, or null on an exact tie and where a log-probability is NaN
 }
 
 
@@ -38,8 +38,8 @@ def p_first(logprob_first: float, logprob_second: float) -> float:
 
 
 def answer(logprob_first: float, logprob_second: float) -> Literal["first", "second"] | None:
-    """The option of higher log-probability [paper 3.4]; None on an exact tie."""
-    if logprob_first == logprob_second:
+    """The option of higher log-probability [paper 3.4]; None on an exact tie, and where one is NaN."""
+    if logprob_first == logprob_second or math.isnan(logprob_first - logprob_second):
         return None
     return "first" if logprob_first > logprob_second else "second"
 
