@@ -32,6 +32,8 @@ class _Call:
 
     lm: Any
     said: set[str] = field(default_factory=set)
+    unnamed: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Stands for a model that nothing names: the same in all tasks of a call, and in no other call."""
 
 
 _current: ContextVar[_Call | None] = ContextVar("valueshift_call", default=None)
@@ -71,11 +73,11 @@ def asking(lm: Any) -> Iterator[None]:
         _current.reset(token)
 
 
-def say_once(message: str) -> None:
-    """Warn of what holds for several tasks of a call once in that call."""
+def say_once(message: str, about: str = "") -> None:
+    """Warn of what holds for several tasks of a call once in that call; `about` stands before the first."""
     call = _current.get()
     if call is None or message not in call.said:
-        log.warning("%s", message)
+        log.warning("%s%s", about, message)
     if call is not None:
         call.said.add(message)
 
@@ -111,7 +113,7 @@ def current(metadata: Mapping[str, Any]) -> Asked:
     stated = _stated(metadata)
     call = _current.get()
     if call is not None:
-        return _from_lm(call.lm, metadata, stated)
+        return _from_call(call, metadata, stated)
     return _from_metadata(metadata, stated)
 
 
@@ -154,7 +156,8 @@ def _masked(config: Any) -> ValueshiftError:
     )
 
 
-def _from_lm(lm: Any, metadata: Mapping[str, Any], stated: Format | None) -> Asked:
+def _from_call(call: _Call, metadata: Mapping[str, Any], stated: Format | None) -> Asked:
+    lm = call.lm
     _refuse_without_log_probabilities(lm)
     kind = stated or getattr(lm, "cloze_format", None) or _family_of_lm(lm)
     model = getattr(lm, "model", None)
@@ -165,7 +168,7 @@ def _from_lm(lm: Any, metadata: Mapping[str, Any], stated: Format | None) -> Ask
     return Asked(
         format=kind,
         name=next((named[name] for name in _WEIGHTS if name in named), type(lm).__name__),
-        digest=_state_digest(model) if in_memory else _digest(named),
+        digest=_state_digest(model) if in_memory else _digest(named or {"unnamed": call.unnamed}),
         tokenizer=_tokenizer(lm),
         rows=embedding.weight.shape[0] if embedding is not None else None,
         dtype=str(getattr(model, "dtype", "unknown")).removeprefix("torch."),
@@ -247,13 +250,10 @@ def _from_metadata(metadata: Mapping[str, Any], stated: Format | None) -> Asked:
 
 
 def _digest(named: Mapping[str, str]) -> str:
-    """Content digest where the weights can be seen, else a digest of what names the model.
-
-    A model that nothing names is never taken for another one: each time it has a digest of its own.
-    """
+    """Content digest where the weights can be seen, else a digest of what names the model."""
     pretrained = next((named[name] for name in _WEIGHTS if name in named), None)
     if pretrained is None:
-        return digest(dict(named) or {"unknown": uuid.uuid4().hex})
+        return digest(dict(named))
     folder = checkpoint_folder(pretrained, named.get("revision", "main"))
     if folder is None:
         return digest(dict(named))

@@ -5,7 +5,6 @@ What fails is kept as an outcome; nothing here takes results from whoever called
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -51,7 +50,9 @@ def write_records(
                 if run is not None:
                     if ignored:
                         run = replace(run, settings={**run.settings, "template": "ignored"})
-                    record = outcomes.insist(partial(_write, root, run, bases, base, notes[name]))
+                    kept = _kept(run, bases, base, outcomes)
+                    write = partial(write_probe_record, root, run, extra_metrics=kept, notes=notes[name])
+                    record = outcomes.insist(write)
                     written.append((run, record))
     records = [record for _, record in written]
     for run, record in written if bases else ():
@@ -61,12 +62,14 @@ def write_records(
     return records
 
 
-def _write(root: Path, run: ProbeRun, bases: list[ProbeRun], base: Path | None, notes: Sequence[str]) -> Path:
+def _kept(run: ProbeRun, bases: list[ProbeRun], path: Path | None, outcomes: Outcomes) -> dict[str, float]:
+    """What the record of a run says of its base; nothing where that fails, which the comparison then says."""
     kept: dict[str, float] = {}
-    if bases:
-        with suppress(ValueshiftError):  # the comparison says it
-            kept = kept_metrics(_base_of(run, bases, base), run)
-    return write_probe_record(root, run, extra_metrics=kept, notes=notes)
+    tried = Outcomes()
+    with tried.attempt("kept"):
+        kept = kept_metrics(_base_of(run, bases, path), run) if bases else {}
+    outcomes.stopped |= tried.stopped
+    return kept
 
 
 def _base_of(run: ProbeRun, bases: list[ProbeRun], path: Path | None) -> ProbeRun:

@@ -131,7 +131,7 @@ class ClozeTask(ConfigurableTask):
 
     def _no_number(self, reason: str) -> None:
         self.unanswered = self.config.metadata["unanswered"] = reason
-        families.say_once(f"{self.config.task} and what else has this reason is nan: {reason}")
+        families.say_once(reason, about=f"{self.config.task} is nan, as every task for which this holds: ")
 
     def doc_iterator(self, **run: Any) -> Iterator[tuple[int, Any]]:
         """The documents of this process; one, everywhere, where nothing is asked."""
