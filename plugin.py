@@ -7,7 +7,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
     from typing import Any
@@ -76,6 +76,7 @@ def _patch_evaluator(module: "ModuleType") -> None:
 
         patches.model_in_keys(lm_eval.api.model, module)
         patches.results(module, record_results, tracking_enabled)
+        patches.guests(module, base_faults)
 
 
 def _patch_models(module: "ModuleType") -> None:
@@ -109,27 +110,43 @@ def task_paths() -> list[str]:
 
 
 def record_results(results: "Mapping[str, Any]", samples: "Mapping[str, list[dict[str, Any]]]") -> None:
-    """Write the run records of a harness run and publish them; a failure is said and loses nothing of the run itself."""
+    """Write the run records of a harness run and publish them; what of that fails is said and costs nothing else.
+
+    Never raises: the results of the run are its caller's, whatever becomes of the records.
+    """
     import logging
 
-    from .core.errors import ValueshiftError
-    from .core.paths import base_run, runs_root
-    from .harness_ext import comparison
-    from .harness_ext.probe_record import write_probe_record
-    from .harness_ext.results import read_probe_runs, runs_from_samples, single_run
-    from .tracking.publish import publish
+    from .core.outcomes import Outcomes
 
-    root, base_path = runs_root(), base_run()
-    try:
-        rows = [row for task in samples.values() for row in task]
-        for run in runs_from_samples(results["config"], rows, "this run"):
-            kept = {}
-            records = []
-            if base_path is not None:
-                base = single_run(read_probe_runs(base_path), base_path, run.inputs["probe_set"])
-                kept = comparison.kept_metrics(base, run)
-                records.append(comparison.compare(base, run, root)[0])
-            for record in [write_probe_record(root, run, extra_metrics=kept), *records]:
-                sys.stderr.write(f"valueshift: {record} is in MLflow: {publish(record, root).where}\n")
-    except ValueshiftError as error:
-        logging.getLogger("valueshift").error("%s", error)
+    outcomes = Outcomes()
+    with outcomes.attempt("this run is not recorded"):
+        from .core.paths import base_run, runs_root
+        from .harness_ext.recording import write_records
+        from .tracking.experiment import store
+        from .tracking.publish import callers_run, publish_all
+
+        root = runs_root()
+        sent: dict[str, str] = {}
+        records = write_records(root, results, samples, base_run(), outcomes)
+        if not outcomes.stopped:
+            with outcomes.attempt("MLflow lacks records"):
+                uri = store(root)
+                account = publish_all(records, root, uri, callers_run(uri))
+                sent = {one.record: f"is in MLflow: {one.where}" for one in account.done}
+                outcomes.faults += [str(complaint)] if (complaint := account.complaint()) else []
+        for record in records:
+            where = sent.get(record.name, "is written; `valueshift publish` sends it to MLflow")
+            sys.stderr.write(f"valueshift: {record} {where}\n")
+    for fault in outcomes.faults:
+        logging.getLogger("valueshift").error("%s", fault)
+
+
+def base_faults(tasks: "Sequence[Mapping[str, str]]") -> "dict[str, str]":
+    """Why tracked tasks cannot be compared with `VALUESHIFT_BASE`, by probe set."""
+    from .core.paths import base_run, tracking_enabled
+
+    if not tracking_enabled() or (path := base_run()) is None:
+        return {}
+    from .harness_ext import recording
+
+    return recording.base_faults(path, tasks)

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.special import expit, logsumexp
 
 from ..core.errors import ValueshiftError
-from ..core.probes import Item
+from ..core.probes import Item, probe_set
 from . import intervals
 from .bootstrap import batteries
 from .pairs import MINIMUM
@@ -157,6 +157,21 @@ def read(scores: pd.DataFrame, reading: str, items: Mapping[str, Item]) -> pd.Da
     result["answer"] = pd.Series(np.select([odds > 0, odds < 0], ["first", "second"], ""), odds.index, "string")
     result["answer"] = result["answer"].replace("", pd.NA)
     return result
+
+
+def as_recorded(scores: pd.DataFrame, settings: Mapping[str, object]) -> pd.DataFrame:
+    """The scores of one probe set as their record reads them: its metrics, its profile and the pages about it are made of this.
+
+    Args:
+        scores: the record's table.
+        settings: the record's; without a `reading` it is the paper's.
+
+    Raises:
+        ValueshiftError: as `read`; the registry of the probe set is needed and not on this machine.
+    """
+    reading = str(settings.get("reading", "sum"))
+    of_items = reading_named(reading).log_odds is _calibrated
+    return read(scores, reading, probe_set(str(scores["probe_set"].iloc[0])).items if of_items else {})
 
 
 def available(scores: pd.DataFrame) -> list[str]:

@@ -1,5 +1,6 @@
 """`valueshift probe` and `compare`: ask models, and see what shifted between two."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,6 +40,7 @@ def probe(
     from ..analysis.readings import reading_named
     from ..core.files import writable
     from ..core.languages import parse_languages
+    from ..core.outcomes import Outcomes
     from ..core.paths import runs_root
     from ..core.probes import probe_set as find_probe_set
     from ..harness_ext.alignment import parse_countries, refuse_unsurveyed
@@ -62,12 +64,21 @@ def probe(
     for asked, _ in chosen:
         refuse_unsurveyed(asked.name, countries)
     writable(root)
-    records = []
+    records: list[Path] = []
+    outcomes = Outcomes()
     for asked, codes in chosen:
-        run = ask(model, asked, codes, root, how)
-        records.append(write_probe_record(root, run, reading=reading, countries=countries))
-        _print_probe(f"{model}: {asked.name}", records[-1])
-    publish_records(root, *records)
+        with outcomes.attempt(f"there is no record of {asked.name}"):
+            run = ask(model, asked, codes, root, how)
+            records.append(
+                outcomes.insist(partial(write_probe_record, root, run, reading=reading, countries=countries))
+            )
+            _print_probe(f"{model}: {asked.name}", records[-1])
+        if outcomes.stopped:
+            break
+    if records and not outcomes.stopped:
+        with outcomes.attempt("MLflow"):
+            publish_records(root, *records)
+    outcomes.finish()
     if paraphrase:
         say_next("valueshift", "compare", *records)
     else:
@@ -117,6 +128,7 @@ def compare(
     output: Output = None,
 ) -> None:
     """What shifted between two models: answers, alignment, similarity and direction, with intervals."""
+    from ..core.outcomes import Outcomes
     from ..core.paths import runs_root
     from ..core.records import read_record
     from ..harness_ext.comparison import compare as compare_runs
@@ -125,16 +137,30 @@ def compare(
 
     one_process()
     root = runs_root(output)
-    for name in (base, *tuned):
-        model_of(name)  # what cannot be compared is refused before anything is asked
-    base_run, *tuned_runs = (
-        in_languages(run_of(name, probe_set, languages, root), languages) for name in (base, *tuned)
-    )
-    for name, run in zip(tuned, tuned_runs, strict=True):
-        record, tables = compare_runs(base_run, run, root)
-        print_comparison(base, name, tables, read_record(record).notes)
-        say(f"Record: {record} (tables {', '.join(tables)})")
-        publish_records(root, record)
+    model_of(base)
+    outcomes = Outcomes()
+    usable = []
+    for name in tuned:  # what cannot be compared is left out before anything is asked
+        with outcomes.attempt(f"{base} is not compared with {name}"):
+            model_of(name)
+            usable.append(name)
+    if not usable:
+        outcomes.finish()
+    base_run = in_languages(run_of(base, probe_set, languages, root), languages)
+    records: list[Path] = []
+    for name in usable:
+        with outcomes.attempt(f"{base} is not compared with {name}"):
+            run = in_languages(run_of(name, probe_set, languages, root), languages)
+            record, tables = outcomes.insist(partial(compare_runs, base_run, run, root))
+            records.append(record)
+            print_comparison(base, name, tables, read_record(record).notes)
+            say(f"Record: {record} (tables {', '.join(tables)})")
+        if outcomes.stopped:
+            break
+    if records and not outcomes.stopped:
+        with outcomes.attempt("MLflow"):
+            publish_records(root, *records)
+    outcomes.finish()
     say_next("valueshift", "ui", "--output", root)
 
 

@@ -1,12 +1,16 @@
 """`valueshift publish`, `ui` and `demo`."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .app import Output, app
 from .show import say, say_next
+
+if TYPE_CHECKING:
+    from ..core.outcomes import Outcomes
 
 
 @app.command()
@@ -18,44 +22,40 @@ def publish(
 ) -> None:
     """Send to MLflow what it does not have yet; again changes nothing."""
     from ..core.errors import ValueshiftError
+    from ..core.outcomes import Outcomes
     from ..core.paths import existing_runs_root, mlflow_run_id, runs_root
     from ..tracking.publish import publish_all, record_folders
 
     root = runs_root(output) if paths else existing_runs_root(output)
-    refused: list[str] = []
-    records = _records_of(paths, root, refused) if paths else record_folders(root)
-    if not records and not refused:
+    outcomes = Outcomes()
+    records = _records_of(paths, root, outcomes) if paths else record_folders(root)
+    if not records and not outcomes.faults:
         raise ValueshiftError(f"{root} holds no run record; give the folder of your run records with --output")
-    account = publish_all(records, root, into=mlflow_run_id() if paths else None)
-    if account.sent:
-        say(f"Sent {len(account.sent)} records that MLflow did not have.")
-    elif not account.failed:
-        say("MLflow has all records.")
-    for found in account.sent:
-        say(f"  {found.record}: {found.where}")
-    refused += [str(complaint)] if (complaint := account.complaint()) else []
-    if refused:
-        raise ValueshiftError("\n".join(refused))
+    if records and not outcomes.stopped:
+        account = publish_all(records, root, into=mlflow_run_id() if paths else None)
+        if account.sent:
+            say(f"Sent {len(account.sent)} records that MLflow did not have.")
+        elif not account.failed:
+            say("MLflow has all records.")
+        for found in account.sent:
+            say(f"  {found.record}: {found.where}")
+        outcomes.faults += [str(complaint)] if (complaint := account.complaint()) else []
+    outcomes.finish()
     say_next("valueshift", "ui", "--output", root)
 
 
-def _records_of(paths: list[Path], root: Path, refused: list[str]) -> list[Path]:
-    """The records that are given and those of the results that are given; why others cannot be read goes to `refused`."""
-    from ..core.errors import ValueshiftError
+def _records_of(paths: list[Path], root: Path, outcomes: "Outcomes") -> list[Path]:
+    """The records that are given, and those of the results that are given."""
     from ..harness_ext.probe_record import write_probe_record
     from ..harness_ext.results import read_probe_runs
 
-    records = []
-    for path in paths:
-        try:
-            if (path / "record.json").is_file():
-                records.append(path)
-                continue
+    records = [path for path in paths if (path / "record.json").is_file()]
+    for path in (path for path in paths if path not in records):
+        with outcomes.attempt(f"{path} is not taken"):
             for run in read_probe_runs(path):
-                records.append(write_probe_record(root, run))
-                say(f"Record: {records[-1]}")
-        except ValueshiftError as error:
-            refused.append(str(error))
+                with outcomes.attempt(f"there is no record of {run.inputs['probe_set']} in {path}"):
+                    records.append(outcomes.insist(partial(write_probe_record, root, run)))
+                    say(f"Record: {records[-1]}")
     return records
 
 

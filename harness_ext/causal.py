@@ -30,11 +30,7 @@ class CausalScorer:
         return causal_ids(probe, self.tokenizer)
 
     def score(self, batch: Sequence[CausalIds]) -> list[Scores]:
-        """Scores of a batch of probes, in order.
-
-        Raises:
-            ValueshiftError: a log-probability is NaN.
-        """
+        """Scores of a batch of probes, in order."""
         options = [(ids.context, option) for ids in batch for option in (ids.first, ids.second)]
         asked = [
             AskedToken((*context, *option[:-1]), len(context) + place - 1, token)

@@ -36,7 +36,7 @@ def compare(base: ProbeRun, tuned: ProbeRun, root: Path) -> tuple[Path, dict[str
     """
     items, selection = _items(base), default_selection(_items(base))
     reading, mixed = _reading(base, tuned)
-    before, after = (read(scores, reading, items) for scores in _joinable(base, tuned))
+    before, after = _read_alike(base, tuned)
     truth = _truth(base)
     tables = {
         "kept": unchanged(before, after, items, by="language", selection=selection),
@@ -82,8 +82,15 @@ def compare(base: ProbeRun, tuned: ProbeRun, root: Path) -> tuple[Path, dict[str
 def kept_metrics(base: ProbeRun, tuned: ProbeRun) -> dict[str, float]:
     """`kept/<language>`: the share of unchanged answers per language [paper 5.2.1] between two runs of one wording."""
     items = _items(base)
-    before, after = _joinable(base, tuned)
+    before, after = _read_alike(base, tuned)
     return _by_member("kept", unchanged(before, after, items, selection=default_selection(items)), "language")
+
+
+def _read_alike(base: ProbeRun, tuned: ProbeRun) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both scores as `_reading` has them read."""
+    reading, _ = _reading(base, tuned)
+    before, after = (read(scores, reading, _items(base)) for scores in _joinable(base, tuned))
+    return before, after
 
 
 def _joinable(base: ProbeRun, tuned: ProbeRun) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -77,11 +77,7 @@ class EncoderDecoderScorer:
 
     @torch.inference_mode()
     def score(self, batch: Sequence[EncoderDecoderIds]) -> list[Scores]:
-        """Scores of a batch of probes, in order.
-
-        Raises:
-            ValueshiftError: a log-probability is NaN.
-        """
+        """Scores of a batch of probes, in order."""
         options = [option for ids in batch for option in (ids.first, ids.second)]
         targets = [(*option, self.sentinels.ids[1]) if self.closing else option for option in options]
         opening, cache, mask = self._shared_step(batch)

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,19 @@ _HOW = "pass the format: --metadata format=encoder-decoder, causal or masked"
 _WEIGHTS = ("pretrained", "model_path", "model")
 _ADAPTERS = ("peft", "delta", "subfolder", "lora_local_path")
 _VARIANTS = ("revision", *_ADAPTERS)
-_current: ContextVar[Any] = ContextVar("valueshift_lm", default=None)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One evaluation: the `LM` that it asks, and what was said in it."""
+
+    lm: Any
+    said: set[str] = field(default_factory=set)
+    unnamed: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Stands for a model that nothing names: the same in all tasks of a call, and in no other call."""
+
+
+_current: ContextVar[_Call | None] = ContextVar("valueshift_call", default=None)
 
 
 @dataclass(frozen=True)
@@ -55,11 +67,20 @@ class Asked:
 @contextmanager
 def asking(lm: Any) -> Iterator[None]:
     """While active, tasks built or run in this context ask `lm` (a harness `LM`, possibly inside its `CachingLM`)."""
-    token = _current.set(getattr(lm, "lm", lm))
+    token = _current.set(_Call(getattr(lm, "lm", lm)))
     try:
         yield
     finally:
         _current.reset(token)
+
+
+def say_once(message: str, about: str = "") -> None:
+    """Warn of what holds for several tasks of a call once in that call; `about` stands before the first."""
+    call = _current.get()
+    if call is None or message not in call.said:
+        log.warning("%s%s", about, message)
+    if call is not None:
+        call.said.add(message)
 
 
 def family(config: Any) -> Format:
@@ -91,16 +112,55 @@ def current(metadata: Mapping[str, Any]) -> Asked:
     Raises:
         ValueshiftError: neither tells, or the family cannot be asked this way.
     """
-    stated = metadata.get("format")
-    if stated is not None and stated not in FORMATS:
-        raise ValueshiftError(f"unknown format '{stated}' in the metadata; {_HOW}")
-    lm = _current.get()
-    if lm is not None:
-        return _from_lm(lm, metadata, stated)
+    stated = _stated(metadata)
+    call = _current.get()
+    if call is not None:
+        return _from_call(call, metadata, stated)
     return _from_metadata(metadata, stated)
 
 
-def _from_lm(lm: Any, metadata: Mapping[str, Any], stated: Format | None) -> Asked:
+def _stated(metadata: Mapping[str, Any]) -> Format | None:
+    stated: Format | None = metadata.get("format")
+    if stated is not None and stated not in FORMATS:
+        raise ValueshiftError(f"unknown format '{stated}' in the metadata; {_HOW}")
+    return stated
+
+
+def refuse_from_arguments(model: Any, metadata: Mapping[str, Any]) -> None:
+    """Refuse what the arguments of a call tell already: a format that is none, a masked model in front of `--model hf`.
+
+    Args:
+        model: the harness's name of the model class, or an `LM`.
+        metadata: with the model's arguments, as the tasks get it.
+
+    Raises:
+        ValueshiftError: says which it is.
+    """
+    name = metadata.get("pretrained")
+    if _stated(metadata) or model != "hf" or not isinstance(name, str):
+        return
+    from .models import load_config
+
+    try:
+        config = load_config(
+            name, revision=metadata.get("revision"), trust_remote_code=bool(metadata.get("trust_remote_code"))
+        )
+        masked = family(config) == "masked"
+    except ValueshiftError:  # the harness may know better what to make of it
+        return
+    if masked:
+        raise _masked(config)
+
+
+def _masked(config: Any) -> ValueshiftError:
+    return ValueshiftError(
+        f"{config.model_type} is a masked model; --model hf would score it as a left-to-right one: use --model hf-mlm"
+    )
+
+
+def _from_call(call: _Call, metadata: Mapping[str, Any], stated: Format | None) -> Asked:
+    lm = call.lm
+    _refuse_without_log_probabilities(lm)
     kind = stated or getattr(lm, "cloze_format", None) or _family_of_lm(lm)
     model = getattr(lm, "model", None)
     embedding = model.get_input_embeddings() if model is not None and hasattr(model, "get_input_embeddings") else None
@@ -110,13 +170,34 @@ def _from_lm(lm: Any, metadata: Mapping[str, Any], stated: Format | None) -> Ask
     return Asked(
         format=kind,
         name=next((named[name] for name in _WEIGHTS if name in named), type(lm).__name__),
-        digest=_state_digest(model) if in_memory else _digest(named),
-        tokenizer=getattr(lm, "tokenizer", None),
+        digest=_state_digest(model) if in_memory else _digest(named or {"unnamed": call.unnamed}),
+        tokenizer=_tokenizer(lm),
         rows=embedding.weight.shape[0] if embedding is not None else None,
         dtype=str(getattr(model, "dtype", "unknown")).removeprefix("torch."),
         positions=getattr(lm, "max_length", None),
         engine=" ".join([type(lm).__name__, *arguments]),
     )
+
+
+def _refuse_without_log_probabilities(lm: Any) -> None:
+    """A model behind an API, which has no weights here, is given an empty list: where that is refused, so is every request."""
+    if hasattr(lm, "loglikelihood") and isinstance(getattr(lm, "model", None), str | None):
+        try:
+            lm.loglikelihood([])
+        except (NotImplementedError, AssertionError) as error:
+            raise ValueshiftError(
+                f"{type(lm).__name__} gives no log-probabilities, by which a cloze statement is answered "
+                f"({str(error).partition('. ')[0]}); use an API that does, such as --model local-completions"
+            ) from error
+
+
+def _tokenizer(lm: Any) -> Any:
+    """The tokenizer of an `LM`; None where it has none, or would look for it where it cannot be had (`--model dummy`)."""
+    try:
+        return getattr(lm, "tokenizer", None)
+    except Exception as error:  # noqa: BLE001  (a property of anybody's class)
+        log.info("%s has no tokenizer here: %s", type(lm).__name__, error)
+        return None
 
 
 def _named(lm: Any, metadata: Mapping[str, Any]) -> dict[str, str]:
@@ -139,12 +220,10 @@ def _family_of_lm(lm: Any) -> Format:
     if config is not None and hasattr(config, "model_type"):
         found = family(config)
         if found == "masked":
-            raise ValueshiftError(
-                f"{config.model_type} is a masked model; --model hf would score it as a left-to-right one: "
-                f"use --model hf-mlm"
-            )
+            raise _masked(config)
         return found
-    if backend == "causal":
+    # Models of the harness that state no backend (gguf, dummy, textsynth ...) are left-to-right ones.
+    if backend == "causal" or (backend is None and type(lm).__module__.startswith("lm_eval.models.")):
         return "causal"
     raise ValueshiftError(f"cannot tell the family of {type(lm).__name__}; {_HOW}")
 
@@ -173,13 +252,10 @@ def _from_metadata(metadata: Mapping[str, Any], stated: Format | None) -> Asked:
 
 
 def _digest(named: Mapping[str, str]) -> str:
-    """Content digest where the weights can be seen, else a digest of what names the model.
-
-    A model that nothing names is never taken for another one: each time it has a digest of its own.
-    """
+    """Content digest where the weights can be seen, else a digest of what names the model."""
     pretrained = next((named[name] for name in _WEIGHTS if name in named), None)
     if pretrained is None:
-        return digest(dict(named) or {"unknown": uuid.uuid4().hex})
+        return digest(dict(named))
     folder = checkpoint_folder(pretrained, named.get("revision", "main"))
     if folder is None:
         return digest(dict(named))

@@ -284,8 +284,11 @@ def _unknown(tokenizer: Any, ids: Sequence[int]) -> bool:
 def strings(probe: Probe, asked: Format, sentinels: Sentinels | None = None, mask_token: str | None = None) -> Strings:
     """What the harness is given for one probe."""
     if asked == "causal":
-        prefix = probe.prefix if probe.prefix.strip() else ""
-        return Strings(prefix, probe.first + probe.suffix, probe.second + probe.suffix)
+        prefix = probe.prefix.rstrip()
+        space = (
+            probe.prefix[len(prefix) :] if prefix else ""
+        )  # the option's, as in `causal_ids`, for clients that do not move it
+        return Strings(prefix, space + probe.first + probe.suffix, space + probe.second + probe.suffix)
     if asked == "masked":
         return Strings(f"{probe.prefix}{mask_token}{probe.suffix}", probe.first, probe.second)
     if sentinels is None:

@@ -40,20 +40,12 @@ class MaskedScorer:
         return masked_ids(probe, self.tokenizer)
 
     def score(self, batch: Sequence[MaskedIds]) -> list[Scores]:
-        """Scores of a batch of probes, in order.
-
-        Raises:
-            ValueshiftError: a log-probability is NaN.
-        """
+        """Scores of a batch of probes, in order."""
         scored = self.score_options([option for ids in batch for option in (ids.first, ids.second)])
         return list(zip(scored[::2], scored[1::2], strict=True))
 
     def score_options(self, options: Sequence[MaskedOption]) -> list[OptionScore]:
-        """Scores of options in their statements, in order.
-
-        Raises:
-            ValueshiftError: a log-probability is NaN.
-        """
+        """Scores of options in their statements, in order."""
         asked = [
             AskedToken(self._masked(option.ids, masked), position, option.ids[position])
             for option in options

@@ -6,6 +6,7 @@ disables all of them.
 - discovery: our tasks are found without `--include_path`.
 - untied head: `HFLM` ties the head of untied encoder-decoder models (transformers 5 forces the flag); it is kept.
 - results: the samples of our tasks reach the run record without `--log_samples`; our errors end the command line cleanly.
+- guests: what cannot work is said before weights are loaded; a call of our tasks alone that has no number ends with it.
 - model in the keys: `--use_cache` and `--cache_requests` do not mix models on our tasks.
 - models: `--model hf-mlm` and `--model hf-encdec` are known without the entry points that later releases read.
 """
@@ -14,7 +15,7 @@ import functools
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..core.errors import ValueshiftError
@@ -24,6 +25,7 @@ from .heads import keep_untied_head
 log = logging.getLogger("valueshift.hook")
 
 OnResults = Callable[[Mapping[str, Any], Mapping[str, list[dict[str, Any]]]], None]
+BaseFaults = Callable[[Sequence[Mapping[str, str]]], dict[str, str]]
 
 
 def _not_needed(patch: str, reason: str) -> None:
@@ -51,7 +53,16 @@ def discovery(manager: Any) -> None:
         original(*call.args, **call.kwargs)
         self.include_path = given
 
-    manager.TaskManager.__init__ = init
+    match = manager.TaskManager.match_tasks
+
+    @functools.wraps(match)
+    def match_tasks(self: Any, task_list: list[str]) -> list[str]:
+        from .guests import matching
+
+        matched = {pattern: match(self, [pattern]) for pattern in task_list}
+        return sorted({name for pattern, names in matched.items() for name in matching(pattern, names)})
+
+    manager.TaskManager.__init__, manager.TaskManager.match_tasks = init, match_tasks
 
 
 def untied_head(huggingface: Any) -> None:
@@ -105,6 +116,34 @@ def results(evaluator: Any, on_results: OnResults, wanted: Callable[[], bool]) -
         return found
 
     evaluator.simple_evaluate = simple_evaluate
+
+
+def guests(evaluator: Any, base_faults: BaseFaults) -> None:
+    """Refuse what a call of our tasks alone cannot do, before weights are loaded where that is possible (see `guests`)."""
+    simple, plain = evaluator.simple_evaluate, evaluator.evaluate
+    if not {"tasks", "model_args", "metadata", "task_manager"} <= inspect.signature(simple).parameters.keys():
+        _not_needed("guests", "this simple_evaluate has other arguments")
+        return
+
+    @functools.wraps(simple)
+    def simple_evaluate(*args: Any, **kwargs: Any) -> Any:
+        from .guests import refuse_before
+
+        call = inspect.signature(simple).bind(*args, **kwargs)
+        call.apply_defaults()
+        refuse_before(call.arguments, base_faults)
+        return simple(*args, **kwargs)
+
+    @functools.wraps(plain)
+    def evaluate(lm: Any, task_dict: Any, *args: Any, **kwargs: Any) -> Any:
+        from .guests import refuse_after
+
+        found = plain(lm, task_dict, *args, **kwargs)
+        if found is not None:
+            refuse_after(task_dict)
+        return found
+
+    evaluator.simple_evaluate, evaluator.evaluate = simple_evaluate, evaluate
 
 
 def _is_ours(task: Any) -> bool:

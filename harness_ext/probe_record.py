@@ -1,12 +1,12 @@
 """The run record of a probe run, with what its answers say: summary, alignment with the survey, agreement of readings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from ..analysis.profiles import default_selection, summary_metrics
-from ..analysis.readings import available, read, readings_agree
+from ..analysis.readings import as_recorded, available, readings_agree
 from ..core.errors import ValueshiftError
 from ..core.probes import probe_set
 from ..core.records import read_record, read_scores, record_folder, write_record
@@ -22,31 +22,35 @@ def write_probe_record(
     reading: str = "sum",
     countries: Countries | None = None,
     extra_metrics: Mapping[str, float] | None = None,
+    notes: Sequence[str] = (),
 ) -> Path:
     """Write the run record of a probe run and return its folder.
 
     Tables: `scores` (raw, all readings can be made of it), `alignment` (where there is survey truth), `readings` (agreement
-    between the readings that were asked for).
+    between the readings that were asked for). What is missing of these is among the record's notes.
 
     Raises:
-        ValueshiftError: the reading is unknown or its columns were not asked for; a country was not surveyed; the record
-            cannot be written.
+        ValueshiftError: the reading is unknown or its columns were not asked for; the record cannot be written.
     """
     name = str(run.inputs["probe_set"])
     items = probe_set(name).items
-    scores = read(run.scores, reading, items)
+    settings = {**run.settings, "reading": reading}
+    scores = as_recorded(run.scores, settings)
     tables = {"scores": run.scores}
     metrics = summary_metrics(scores)
-    settings = {**run.settings, "reading": reading}
     if countries:  # for whoever compares this run with another
         settings["countries"] = [f"{code}={'+'.join(chosen)}" for code, chosen in countries.items()]
-    notes = [f"Answers and p_first are read as `{reading}`."]
+    said = [f"Answers and p_first are read as `{reading}`.", *_without_answer(run.scores), *notes]
     if has_survey_truth(name):
-        truth = survey_truth(name)
-        tables["alignment"] = survey_alignment(scores, truth, items, countries)
-        metrics |= alignment_metrics(tables["alignment"])
-        settings["survey"] = survey_identity(truth)
-        notes.append(alignment_note(tables["alignment"], truth))
+        try:
+            truth = survey_truth(name)
+            tables["alignment"] = survey_alignment(scores, truth, items, countries)
+        except ValueshiftError as error:  # no reason to lose the answers
+            said.append(f"There is no alignment with the survey: {error}.")
+        else:
+            metrics |= alignment_metrics(tables["alignment"])
+            settings["survey"] = survey_identity(truth)
+            said.append(alignment_note(tables["alignment"], truth))
     if len(available(run.scores)) > 1:
         tables["readings"] = readings_agree(run.scores, items, selection=default_selection(items))
         metrics |= _agreement_metrics(tables["readings"])
@@ -57,8 +61,17 @@ def write_probe_record(
         tables,
         settings=settings,
         metrics={**metrics, **(extra_metrics or {})},
-        notes=tuple(notes),
+        notes=tuple(said),
     )
+
+
+def _without_answer(scores: pd.DataFrame) -> list[str]:
+    """Which questions came out NaN, by language."""
+    missing = scores[scores["p_first"].isna()].groupby("language", sort=False)["question"]
+    return [
+        f"The model gives NaN for {len(questions)} questions in {code}, which count as unanswered: {', '.join(questions)}."
+        for code, questions in missing
+    ]
 
 
 def kept_probe_record(root: Path, run: ProbeRun) -> Path:

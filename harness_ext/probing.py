@@ -182,7 +182,13 @@ def _ask_language(scorer: Scorer[Any], probes: Sequence[Probe], how: Asking) -> 
                 tokens_second=second.tokens,
             )
         )
-    return scores_frame(rows)
+    found = scores_frame(rows)
+    if found["p_first"].isna().all():
+        raise ValueshiftError(
+            f"the model gives NaN for every question in {probes[0].language}; load it in float32 or bfloat16 (T5-family models "
+            "overflow in float16)"
+        )
+    return found
 
 
 def scorer_for(format: Format, model: Any, tokenizer: Any, *, closing: bool = False) -> Scorer[Any]:

@@ -23,25 +23,15 @@ TOKEN_BUDGET = 2048
 
 @dataclass(frozen=True)
 class OptionScore:
-    """How likely one option of a probe is.
-
-    Raises:
-        ValueshiftError: a log-probability is NaN.
-    """
+    """How likely one option of a probe is."""
 
     logprob: float
-    """Natural log, summed over `tokens` tokens."""
+    """Natural log, summed over `tokens` tokens; NaN where the model gives that."""
     tokens: int
     greedy: bool | None = None
     """Whether each of the tokens is the most probable one in its place; None where that was not computed."""
     closing: float | None = None
     """Log-probability of the sentinel that follows the option; None where not asked for."""
-
-    def __post_init__(self) -> None:
-        if math.isnan(self.logprob):
-            raise ValueshiftError(
-                "the model gives NaN; load it in float32 or bfloat16 (T5-family models overflow in float16)"
-            )
 
 
 Scores = tuple[OptionScore, OptionScore]
@@ -93,7 +83,7 @@ def score_probes(
         quiet: show no progress bar.
 
     Raises:
-        ValueshiftError: a probe is longer than the model's positions, memory does not hold one, or the model gives NaN.
+        ValueshiftError: a probe is longer than the model's positions, or memory does not hold one.
     """
     ids = [scorer.ids(probe) for probe in probes]
     for probe, found in zip(probes, ids, strict=True):

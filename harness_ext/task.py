@@ -1,7 +1,10 @@
-"""The harness task: one probe set in one language, put in the format of the model that is asked."""
+"""The harness task: one probe set in one language, put in the format of the model that is asked.
+
+In a suite it is a guest: whatever is wrong with it is its result, `nan` with the reason, and never the end of other tasks.
+"""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +14,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
 from ..core.errors import ValueshiftError
-from ..core.probes import Item, Probe, probe_set, probes_digest
+from ..core.probes import MASK, Item, Probe, probe_set, probes_digest
 from ..core.sentinels import Sentinels, resolve_sentinels
 from ..core.surveys import SurveyTruth, has_survey_truth, survey_truth
 from . import families, formats, metric
@@ -42,24 +45,29 @@ class KeyedText(str):
 class ClozeTask(ConfigurableTask):
     """Asks every question of `dataset_kwargs: {probe_set, language}`, always without examples.
 
-    The format is decided when the requests are built, from the model that is then asked (see `families`).
+    The format is decided when the requests are built, from the model that is then asked (see `families`). A task that cannot be
+    asked makes no request: it has one sample, and this and its metadata have the reason as `unanswered`.
     """
+
+    unanswered: str | None = None
+    """Why there is no number, where there is none."""
 
     def __init__(self, config: dict[str, Any] | None = None, **_: Any) -> None:
         config = {key: value for key, value in (config or {}).items() if key != "class"}
         self._asked: families.Asked | None = None
         self._sentinels: Sentinels | None = None
         self._alignments: dict[str, Aggregation] = {}
+        self._absent: Exception | None = None
+        self._nan: list[str] = []
         super().__init__(config=config)
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **_: Any) -> None:
-        """Read the probes; their digest enters the task's metadata, and so the results.
-
-        Raises:
-            ValueshiftError: the probe set or the language is not on this machine.
-        """
+        """Read the probes; their digest enters the task's metadata, and so the results."""
         wanted = dataset_kwargs or {}
-        probes = probe_set(wanted["probe_set"]).probes(wanted["language"])
+        try:
+            probes = probe_set(wanted["probe_set"]).probes(wanted["language"])
+        except Exception as error:  # noqa: BLE001  (not on this machine, or damaged: the reason is said when it is asked)
+            self._absent, probes = error, [_placeholder(wanted)]
         self.dataset = {"test": Dataset.from_list([probe.model_dump() for probe in probes])}
         self.config.metadata = {**(self.config.metadata or {}), "probes_digest": probes_digest(probes)}
 
@@ -75,41 +83,93 @@ class ClozeTask(ConfigurableTask):
     ) -> None:
         """Put every probe in the format of the model that is asked, and say which probes its strings cannot express.
 
-        Raises:
-            ValueshiftError: a chat template or a system instruction was asked for, the model's family is unknown or has no
-                sentinels, or an option cannot be told from nothing or from the other one.
+        A cloze statement is plain text, no turn of a conversation: the chat template and the system instruction of a suite do not
+        reach it, which every sample says.
         """
+        self.unanswered, self._nan = None, []
+        self.config.metadata.pop("unanswered", None)
+        about = {}
         if apply_chat_template or system_instruction:
-            flag = "--apply_chat_template" if apply_chat_template else "--system_instruction"
-            raise ValueshiftError(
-                f"{flag} cannot be used with {self.config.task}: a cloze statement is scored as plain text, not as a turn "
-                f"of a conversation; run the {self.config.task} tasks in a call of their own without it"
+            about = {"template": "ignored"}
+            families.say_once(
+                "cloze statements are scored as plain text: --apply_chat_template and --system_instruction do not reach them"
             )
-        asked = families.current(self.config.metadata or {})
+        try:
+            if self._absent is not None:
+                raise self._absent
+            key = self._prepare(about)
+            super().build_all_requests(tokenizer_name=key, **run)
+        except Exception as error:  # noqa: BLE001  (a guest's fault, of whatever kind, is its own result)
+            self._leave_unasked(error)
+
+    def _prepare(self, about: Mapping[str, str]) -> str:
+        """Learn which model is asked, and describe the probes for it; the key of what is cached.
+
+        Args:
+            about: what else every document says.
+
+        Raises:
+            ValueshiftError: the model's family is unknown or has no sentinels, an option cannot be told from nothing or from the
+                other one, or a statement is too long.
+        """
+        asked = families.current(self.config.metadata)
         if asked.format == "encoder-decoder":
             self._sentinels = resolve_sentinels(asked.tokenizer, asked.rows)
         self._asked = asked
         self._alignments = self._survey_alignments()
-        self._describe_probes(asked)
-        key = f"{asked.key}-{self.config.metadata['probes_digest']}"
-        super().build_all_requests(tokenizer_name=key, **run)
+        self._describe_probes(asked, about)
+        return f"{asked.key}-{self.config.metadata['probes_digest']}"
+
+    def _leave_unasked(self, error: Exception) -> None:
+        """Have one sample without a number in place of requests; `apply_filters` puts it where the harness looks for answers."""
+        known = isinstance(error, ValueshiftError)
+        reason = str(error) if known else f"{type(error).__name__}: {error}"
+        self._no_number(reason)
+        log.debug("%s", self.config.task, exc_info=error)
+        self._asked, self._alignments = None, {}
+        self._instances: list[Instance] = []
+
+    def _no_number(self, reason: str) -> None:
+        self.unanswered = self.config.metadata["unanswered"] = reason
+        families.say_once(reason, about=f"{self.config.task} is nan, as every task for which this holds: ")
+
+    def doc_iterator(self, **run: Any) -> Iterator[tuple[int, Any]]:
+        """The documents of this process; one, everywhere, where nothing is asked."""
+        if self._asked is None and self.unanswered:
+            return iter([(0, {"unanswered": self.unanswered})])
+        documents: Iterator[tuple[int, Any]] = super().doc_iterator(**run)
+        return documents
+
+    def apply_filters(self) -> list[Instance] | None:
+        """The harness's filters, over what was answered or stands for it."""
+        if self._asked is None and self.unanswered:
+            doc, nothing = {"unanswered": self.unanswered}, [(float("nan"), False)]
+            self._instances = [
+                Instance("loglikelihood", doc, ("", ""), place, (self.config.task, 0, 1), resps=nothing)
+                for place in (0, 1)
+            ]
+        filtered: list[Instance] | None = super().apply_filters()
+        return filtered
 
     def _survey_alignments(self) -> dict[str, "Aggregation"]:
         """Metric name -> aggregation, for every surveyed country of the language; none where there is no survey truth."""
-        probes = probe_set(self.config.dataset_kwargs["probe_set"])
-        if not has_survey_truth(probes.name):
+        probes, code = probe_set(self.config.dataset_kwargs["probe_set"]), self.config.dataset_kwargs["language"]
+        try:
+            if not has_survey_truth(probes.name):
+                return {}
+            truth = survey_truth(probes.name)
+            countries = countries_of(code, chosen_countries(code, self.config.metadata.get("country")), truth)
+        except Exception as error:  # noqa: BLE001  (the answers do not need a survey)
+            families.say_once(f"no alignment with a survey: {error}")
             return {}
-        truth = survey_truth(probes.name)
-        code = self.config.dataset_kwargs["language"]
-        chosen = chosen_countries(code, (self.config.metadata or {}).get("country"))
         log.info("%s: %s", self.config.task, truth.provenance)
         return {
             f"rho_{country}{ending}": partial(_aligned, truth, probes.items, code, country, column)
-            for country in countries_of(code, chosen, truth)
+            for country in countries
             for ending, column in (("", "spearman"), ("_low", "low"), ("_high", "high"), ("_n", "n"))
         }
 
-    def _describe_probes(self, asked: families.Asked) -> None:
+    def _describe_probes(self, asked: families.Asked, about: Mapping[str, str]) -> None:
         """Add to each document the format, both options' token counts, and whether its strings give the exact ids."""
         probes = [_probe(doc) for doc in self.dataset["test"]]
         described = [self._described(probe, asked) for probe in probes]
@@ -125,7 +185,7 @@ class ClozeTask(ConfigurableTask):
             )
         self.dataset = {
             "test": Dataset.from_list(
-                [{**probe.model_dump(), **found} for probe, found in zip(probes, described, strict=True)]
+                [{**probe.model_dump(), **found, **about} for probe, found in zip(probes, described, strict=True)]
             )
         }
 
@@ -184,13 +244,33 @@ class ClozeTask(ConfigurableTask):
         return requests
 
     def process_results(self, doc: dict[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, Any]:
-        """See `metric.two_options`; with survey truth also what `aggregation` needs for the alignment."""
+        """See `metric.two_options`; with survey truth also what `aggregation` needs for the alignment.
+
+        Nothing under `--predict_only`, which the harness notes as the metric `bypass`.
+        """
+        if "bypass" in self._metric_fn_list:
+            return {}
         found = metric.two_options(doc, results)
+        if self.unanswered is not None:
+            return dict(found)
+        if not found["questions"]:
+            self._nan.append(doc["question"])
         return {**found, **dict.fromkeys(self._alignments, (doc["question"], found["p_first"]))}
 
     def aggregation(self) -> dict[str, Any]:
         """The harness's aggregations, and Spearman with each country of the language, its interval and its n."""
-        return {**super().aggregation(), **self._alignments}
+        return {**super().aggregation(), "questions": self._answered, **self._alignments}
+
+    def _answered(self, values: Sequence[float]) -> float:
+        """How many questions were answered; the others are said, by name where this process asked them."""
+        answered = sum(values)
+        if answered < len(values) and self.unanswered is None:
+            reason = metric.nan_reason(len(values) - int(answered), len(values), self._nan)
+            if answered:
+                log.warning("%s: %s", self.config.task, reason)
+            else:
+                self._no_number(reason)
+        return float(answered)
 
 
 def _aligned(
@@ -202,8 +282,11 @@ def _aligned(
     values: Sequence[tuple[str, float]],
 ) -> float:
     """One column of the alignment of `values` (question, p_first) with a country; NaN with the reason in the log."""
-    answers = pd.DataFrame({code: dict(values)})
-    found = pair_alignment(answers, truth, items, country)
+    answers = pd.DataFrame({code: dict(values)}).dropna()
+    try:
+        found = pair_alignment(answers, truth, items, country)
+    except Exception as error:  # noqa: BLE001  (other tasks' results are not returned yet)
+        found = pd.Series({column: float("nan"), "reason": str(error)})
     if found["reason"] and column == "spearman":
         log.warning("no alignment of %s with %s: %s", code, country, found["reason"])
     return float(found[column])
@@ -217,3 +300,9 @@ def asked_probe(request: Instance, asked: formats.Format) -> Probe | None:
 
 def _probe(doc: dict[str, Any]) -> Probe:
     return Probe.model_validate({field: doc[field] for field in _PROBE_FIELDS})
+
+
+def _placeholder(wanted: Mapping[str, Any]) -> Probe:
+    """Stands for the probes of a set that is not on this machine: the harness looks at one document of every task."""
+    names = {name: str(wanted.get(name)) for name in ("probe_set", "language")}
+    return Probe(**names, question="-", category=None, text=MASK, first="first", second="second")

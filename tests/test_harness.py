@@ -213,13 +213,6 @@ def test_the_hook_can_be_switched_off_altogether(tmp_path: Path) -> None:
     assert on == "[True, True, True, True, True, True]"
 
 
-@pytest.mark.parametrize("flag", ["apply_chat_template", "system_instruction"])
-def test_flags_that_would_change_the_question_are_refused(tiny_mt5: TinyMT5, flag: str) -> None:
-    value: Any = True if flag == "apply_chat_template" else "You are a pirate."
-    with pytest.raises(ValueshiftError, match=f"--{flag} cannot be used with wvs_de: a cloze statement"):
-        simple_evaluate(model="hf", model_args=f"pretrained={tiny_mt5()},device=cpu", tasks=["wvs_de"], **{flag: value})
-
-
 def test_few_shot_flags_of_a_suite_do_not_reach_a_probe(tiny_mt5: TinyMT5) -> None:
     arguments = {"model": "hf", "model_args": f"pretrained={tiny_mt5()},device=cpu", "tasks": ["wvs_de"], "limit": 4}
     plain, shots = simple_evaluate(**arguments), simple_evaluate(**arguments, num_fewshot=5)
@@ -285,7 +278,9 @@ def test_nan_logits_are_named(tiny_mt5: TinyMT5) -> None:
     lm = HFLM(pretrained=str(tiny_mt5()), device="cpu")
     with torch.no_grad():
         lm.model.lm_head.weight.fill_(float("nan"))
-    with pytest.raises(ValueshiftError, match="gives NaN for question Q1; load it in float32 or bfloat16"):
+    with pytest.raises(
+        ValueshiftError, match=r"gives NaN for 2 of 2 questions \(Q1, Q2\), .* load it in float32 or bfloat16"
+    ):
         simple_evaluate(model=lm, tasks=["wvs_de"], limit=2)
 
 

@@ -11,7 +11,7 @@ from valueshift.core.errors import ValueshiftError
 from valueshift.core.probes import MASK, Probe, probe_set
 from valueshift.core.scores import p_first
 from valueshift.core.sentinels import resolve_sentinels
-from valueshift.harness_ext import encoder_decoder, scoring
+from valueshift.harness_ext import encoder_decoder, probing, scoring
 from valueshift.harness_ext.causal import CausalScorer
 from valueshift.harness_ext.encoder_decoder import EncoderDecoderScorer
 from valueshift.harness_ext.formats import EncoderDecoderIds, masked_ids, piece_ids
@@ -297,14 +297,21 @@ def test_greedy_is_the_most_probable_token_indeed(scorers: Any, probes: list[Pro
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_nan_logits_are_refused(tiny_model: Any, probes: list[Probe], name: str) -> None:
+def test_nan_logits_are_nan_scores_and_refused_where_nothing_else_is_found(
+    tiny_model: Any, probes: list[Probe], tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = str(tiny_model(name))
     model = load_model(path, _format(name))
     with torch.no_grad():
         model.get_output_embeddings().weight.fill_(math.nan)
     scorer = _SCORERS[_format(name)](model, load_tokenizer(path))
-    with pytest.raises(ValueshiftError, match="the model gives NaN; load it in float32 or bfloat16"):
-        score_probes(scorer, probes[:2], quiet=True)
+    scores = score_probes(scorer, probes[:2], quiet=True)
+    assert all(math.isnan(option.logprob) for pair in scores for option in pair)
+    monkeypatch.setattr(probing, "load_model", lambda *_, **__: model)
+    with pytest.raises(
+        ValueshiftError, match="the model gives NaN for every question in de; load it in float32 or bfloat16"
+    ):
+        probing.ask(path, probe_set("wvs"), ("de",), tmp_path, probing.Asking(limit=2, device="cpu"))
 
 
 def test_float16_is_refused_before_it_overflows(tiny_model: Any) -> None:

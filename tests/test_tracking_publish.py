@@ -1,18 +1,25 @@
 """Publication into a SQLite store: a record arrives whole and once, whatever its tables, parameters, folder and user are."""
 
+import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from tracking_stores import all_runs, contents, is_complete, probe_record, scores, sqlite_uri
 from valueshift.analysis.profiles import profile
+from valueshift.analysis.readings import READINGS
 from valueshift.core.digests import digest
 from valueshift.core.paths import mlflow_uri
+from valueshift.core.probes import probe_set
 from valueshift.core.records import read_record, read_table, write_record
+from valueshift.core.scores import answer, p_first, scores_frame
+from valueshift.harness_ext.probe_record import write_probe_record
+from valueshift.harness_ext.results import ProbeRun
 from valueshift.tracking import schema
-from valueshift.tracking.contents import TABLE_ROWS_LIMIT
+from valueshift.tracking.contents import TABLE_ROWS_LIMIT, write_tables
 from valueshift.tracking.publish import Published, publish, publish_missing
 
 
@@ -51,6 +58,48 @@ def test_a_published_record_is_whole_in_mlflow(tmp_path: Path) -> None:
     assert list(seen.index) == list(exact.index)
     assert list(seen.columns) == list(exact.columns)
     assert seen.to_numpy() == pytest.approx(exact.to_numpy(), rel=1e-5)
+
+
+def test_the_profile_is_of_the_same_answers_as_the_metrics(tmp_path: Path) -> None:
+    """Whatever the reading: the mean of a language in the table is its `p_first`, and a question read as nothing is in neither."""
+    items = list(probe_set("wvs").items)[:60]
+    drawn = np.random.default_rng(7)
+    rows: list[dict[str, object]] = []
+    for language in ("de", "fa"):
+        for place, question in enumerate(items):
+            first, second = (float(value) for value in -drawn.uniform(1, 9, 2)) if place != 5 else (math.nan, -1.0)
+            raw = {
+                f"{name}_{pole}": -float(drawn.uniform(0, 3))
+                for name in ("closing", "neutral")
+                for pole in ("first", "second")
+            }
+            sizes = {
+                f"{name}_{pole}": int(drawn.integers(1, 9))
+                for name in ("tokens", "bytes")
+                for pole in ("first", "second")
+            }
+            rows.append(
+                {"probe_set": "wvs", "language": language, "question": question, "category": 1, **raw, **sizes}
+                | {"logprob_first": first, "logprob_second": second}
+                | {"p_first": p_first(first, second), "answer": answer(first, second)}
+            )
+    run = ProbeRun("m", {"model": "m", "probe_set": "wvs", "probes": {"de": "x", "fa": "y"}}, {}, scores_frame(rows))
+    means = {}
+    for reading in READINGS:
+        folder = write_probe_record(tmp_path / reading, run, reading=reading)
+        record = read_record(folder)
+        write_tables(folder, record, folder)
+        csv, parquet = (
+            table.set_index("question")
+            for table in (pd.read_csv(folder / "profile-wvs.csv"), read_table(folder, "profile-wvs"))
+        )
+        for language in ("de", "fa"):
+            metric = record.metrics[f"p_first/{language}"]
+            assert parquet[language].mean() == pytest.approx(metric, rel=1e-12)
+            assert csv[language].mean() == pytest.approx(metric, rel=1e-5)  # six digits are written
+            assert parquet[language].notna().sum() == record.metrics[f"questions/{language}"]
+        means[reading] = record.metrics["p_first/de"]
+    assert len({round(mean, 6) for mean in means.values()}) == len(READINGS)
 
 
 def test_publishing_again_changes_nothing(root: Path) -> None:

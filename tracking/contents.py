@@ -24,6 +24,7 @@ from mlflow.entities import (
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS, MLFLOW_MODEL_IS_EXTERNAL
 
 from ..analysis.profiles import profile
+from ..analysis.readings import as_recorded
 from ..core.digests import digest
 from ..core.errors import ValueshiftError
 from ..core.files import inside
@@ -105,7 +106,7 @@ def write_tables(folder: Path, record: RunRecord, views: Path) -> list[str]:
     """Write what MLflow's pages can show of the record's tables, and return the names of those that are its tables.
 
     `<table>.json` as `MlflowClient.log_table` writes it, which would append to what a stopped publication left; of scores
-    the profiles (question by language, `p_first`) as `profile-<probe set>.csv` and `.parquet`.
+    the profiles (question by language, `p_first` as the record reads it) as `profile-<probe set>.csv` and `.parquet`.
     """
     written = []
     for name in record.tables:
@@ -118,7 +119,7 @@ def write_tables(folder: Path, record: RunRecord, views: Path) -> list[str]:
                 written.append(f"{name}.json")
         if name == "scores" and set(COLUMNS) <= set(table.columns):
             for probe_set, rows in table.groupby("probe_set"):
-                answers = profile(rows).reset_index().rename_axis(columns=None)
+                answers = profile(as_recorded(rows, record.settings)).reset_index().rename_axis(columns=None)
                 answers.to_csv(views / f"profile-{probe_set}.csv", index=False, float_format="%.6g")
                 answers.to_parquet(views / f"profile-{probe_set}.parquet", index=False)
     return written

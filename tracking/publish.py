@@ -138,12 +138,16 @@ def publish(folder: Path, root: Path, uri: str | None = None) -> Published:
         ServerAwayError: nothing answers within seconds; the record is kept.
         ValueshiftError: the record is damaged, MLflow refuses, or `MLFLOW_RUN_ID` names no run.
     """
-    active = mlflow.active_run()
     uri = uri or store(root)
-    outer = active.info.run_id if active and mlflow.get_tracking_uri() == uri else mlflow_run_id()
     record = read_record(folder)
     with _open(root, uri) as sink:
-        return _one(sink, _Item(folder, record, made_by(record, makers(root))), outer)
+        return _one(sink, _Item(folder, record, made_by(record, makers(root))), callers_run(uri))
+
+
+def callers_run(uri: str) -> str | None:
+    """Id of the run that the caller is in: the active one, where its store is `uri`, else that of `MLFLOW_RUN_ID`."""
+    active = mlflow.active_run()
+    return active.info.run_id if active and mlflow.get_tracking_uri() == uri else mlflow_run_id()
 
 
 def publish_all(folders: Sequence[Path], root: Path, uri: str | None = None, into: str | None = None) -> Account:
