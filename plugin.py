@@ -26,22 +26,11 @@ def _patch_evaluator(evaluator: "ModuleType") -> None:
     patches.results(evaluator, record_results, tracking_enabled)
 
 
-_PATCHES: "Mapping[str, Callable[[ModuleType], None]]" = {
-    "lm_eval.tasks.manager": patches.discovery,
-    "lm_eval.models": patches.models,
-    "lm_eval.models.huggingface": patches.untied_head,
-    "lm_eval.api.model": patches.model_in_keys,
-    "lm_eval.evaluator": _patch_evaluator,
-    "lm_eval._cli.run": patches.clean_exit,
-}
-
-
 def _patch(patch: "Callable[[ModuleType], None]", module: "ModuleType") -> None:
     """Patch a module that was just executed, if it is to be; the harness is imported whatever is wrong with the patch."""
-    if not hook_enabled() or not _is_known(tuple(sys.modules["lm_eval"].__path__)):
-        return
     try:
-        patch(module)
+        if hook_enabled() and _is_known(tuple(sys.modules["lm_eval"].__path__)):
+            patch(module)
     except Exception as error:  # noqa: BLE001
         log.warning(
             "%s stays as it is: the patch of valueshift does not fit it (%s: %s); install '%s'",
@@ -74,7 +63,12 @@ def _is_known(harness: tuple[str, ...]) -> bool:
 
 
 PATCHES: "Mapping[str, Callable[[ModuleType], None]]" = {
-    name: partial(_patch, patch) for name, patch in _PATCHES.items()
+    "lm_eval.tasks.manager": partial(_patch, patches.discovery),
+    "lm_eval.models": partial(_patch, patches.models),
+    "lm_eval.models.huggingface": partial(_patch, patches.untied_head),
+    "lm_eval.api.model": partial(_patch, patches.model_in_keys),
+    "lm_eval.evaluator": partial(_patch, _patch_evaluator),
+    "lm_eval._cli.run": partial(_patch, patches.clean_exit),
 }
 """What the hook (`valueshift_lm_eval.py`) calls with a module, by its name."""
 

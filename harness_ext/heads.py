@@ -78,8 +78,8 @@ def _are_one(head: Any, embedding: Any) -> bool:
 def has_own_head(folder: Path) -> bool:
     """Whether the weights in a folder have a head that is not the embedding.
 
-    Rows are compared only up to the first that differs. Where the weights cannot be read, a `config.json` that
-    says untied decides; one that says tied is no evidence, as transformers 5 writes that of all.
+    Rows are compared only up to the first that differs. Where the weights cannot be read, a `config.json` that says untied
+    decides; one that says tied is no evidence, as transformers 5 writes that of all.
     """
     import torch
     from safetensors import SafetensorError
@@ -104,11 +104,11 @@ def _stored(folder: Path) -> tuple[Any, Any]:
     from safetensors import safe_open
 
     found: dict[str, Any] = {}
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in filter(Path.is_file, sorted(folder.glob("*.safetensors"))):
         with safe_open(file, framework="pt") as weights:
             found |= {name: weights.get_tensor(name) for name in weights.keys() if name in _STORED}  # noqa: SIM118
     if not found:
-        for file in sorted(folder.glob("pytorch_model*.bin")):
+        for file in filter(Path.is_file, sorted(folder.glob("pytorch_model*.bin"))):
             tensors = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
             found |= {name: tensor for name, tensor in tensors.items() if name in _STORED}
     embeddings = (found[name] for name in _STORED[1:] if name in found)

@@ -182,6 +182,7 @@ def _ours(tasks: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
 
 def _config(lm: Any) -> dict[str, Any]:
     """What `simple_evaluate` would say of the model, where `evaluate` was called without it."""
+    lm = getattr(lm, "lm", lm)  # inside its cache
     about = lm.get_model_info() if hasattr(lm, "get_model_info") else {}
     named = getattr(lm, "pretrained", None)
     return {

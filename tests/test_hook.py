@@ -86,10 +86,11 @@ def test_the_tested_harness_is_the_required_one() -> None:
 
 @pytest.mark.parametrize("of", ["PYTHONPATH", "the working directory"])
 def test_another_folder_of_our_name_is_never_run(of: str, tmp_path: Path) -> None:
-    """Neither at a start of Python nor when lm-eval is imported."""
+    """Neither at a start of Python nor when lm-eval is imported; nor a module of the hook's name."""
     harness, other = write_harness(tmp_path / "harness"), tmp_path / "valueshift" / "__init__.py"
     other.parent.mkdir()
-    other.write_text("raise SystemExit('this was run')")
+    for file in (other, tmp_path / "valueshift_lm_eval.py"):
+        file.write_text("raise SystemExit('this was run')")
     path = Path(f"{tmp_path}{os.pathsep}{harness}") if of == "PYTHONPATH" else harness
     done = python("-c", IMPORT_ALL, path=path, cwd=tmp_path)
     assert done.stdout == "imported\n", done.stderr
