@@ -1,105 +1,77 @@
-"""What lm-eval loads: the hook, the entry points, and the join of harness and tracking.
+"""What lm-eval loads: the patches of its modules, the entry points, and the join of harness and tracking."""
 
-`valueshift_lm_eval.pth` calls `install()` at every start of Python, so nothing is imported here before lm-eval is.
-"""
-
+import logging
 import sys
+from functools import cache, partial
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+from .core.paths import hook_enabled, tracking_enabled
+from .harness_ext import patches
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from importlib.machinery import ModuleSpec
     from types import ModuleType
     from typing import Any
 
+HARNESS = "lm_eval>=0.4.13,<0.5"
+"""The releases that the patches are tested with."""
 
-class Hook:
-    """Import finder that applies our patches to harness modules right after they are executed."""
-
-    def __init__(self, patches: "Mapping[str, Callable[[ModuleType], None]]") -> None:
-        self.patches = dict(patches)
-
-    def find_spec(self, name: str, path: "Any" = None, target: "ModuleType | None" = None) -> "ModuleSpec | None":
-        """Find a harness module where every other finder would, and wrap its execution. Called for every import."""
-        if name not in self.patches:
-            return None
-        patch = self.patches.pop(name)
-        specs = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
-        spec = next((spec for spec in specs if spec is not None), None)
-        if spec is not None and spec.loader is not None:
-            spec.loader.exec_module = _patched(spec.loader.exec_module, patch)  # type: ignore[method-assign, assignment]
-        return spec
+log = logging.getLogger("valueshift.hook")
 
 
-def _patched(
-    execute: "Callable[[ModuleType], None]", patch: "Callable[[ModuleType], None]"
-) -> "Callable[[ModuleType], None]":
-    def exec_module(module: "ModuleType") -> None:
-        execute(module)
-        patch(module)
-
-    return exec_module
+def _patch_evaluator(evaluator: "ModuleType") -> None:
+    patches.asking(evaluator)
+    patches.results(evaluator, record_results, tracking_enabled)
+    patches.guests(evaluator, base_faults)
 
 
-def install() -> None:
-    """Put the hook in place; `VALUESHIFT_HOOK=off` is read when lm-eval is imported, so that this costs nothing."""
-    if not any(isinstance(finder, Hook) for finder in sys.meta_path):
-        sys.meta_path.insert(0, Hook(PATCHES))
+def _patch(patch: "Callable[[ModuleType], None]", module: "ModuleType") -> None:
+    """Patch a module that was just executed, if it is to be; the harness is imported whatever is wrong with the patch."""
+    try:
+        if hook_enabled() and _is_known(tuple(sys.modules["lm_eval"].__path__)):
+            patch(module)
+    except Exception as error:  # noqa: BLE001
+        log.warning(
+            "%s stays as it is: the patch of valueshift does not fit it (%s: %s); install '%s'",
+            module.__name__,
+            type(error).__name__,
+            error,
+            HARNESS,
+        )
 
 
-def _enabled() -> bool:
-    from .core.paths import hook_enabled
+@cache
+def _is_known(harness: tuple[str, ...]) -> bool:
+    """Whether the harness in these folders has all modules that are patched; one that has not is left as it is, which is said.
 
-    return hook_enabled()
-
-
-def _patch_manager(module: "ModuleType") -> None:
-    if _enabled():
-        from .harness_ext import patches
-
-        patches.discovery(module)
-
-
-def _patch_huggingface(module: "ModuleType") -> None:
-    if _enabled():
-        from .harness_ext import patches
-
-        patches.untied_head(module)
-
-
-def _patch_evaluator(module: "ModuleType") -> None:
-    if _enabled():
-        import lm_eval.api.model
-
-        from .core.paths import tracking_enabled
-        from .harness_ext import patches
-
-        patches.model_in_keys(lm_eval.api.model, module)
-        patches.results(module, record_results, tracking_enabled)
-        patches.guests(module, base_faults)
-
-
-def _patch_models(module: "ModuleType") -> None:
-    if _enabled():
-        from .harness_ext import patches
-
-        patches.models(module)
-
-
-def _patch_run(module: "ModuleType") -> None:
-    if _enabled():
-        from .harness_ext import patches
-
-        patches.clean_exit(module)
+    A harness that is older or much newer would take some patches and not others, and nobody has tried that.
+    """
+    missing = [
+        name
+        for name in PATCHES
+        if not PathFinder.find_spec(name, [str(Path(root, *name.split(".")[1:-1])) for root in harness])
+    ]
+    if missing:
+        log.warning(
+            "the lm-eval in %s has no %s: valueshift leaves it as it is, without tasks and models of its own; install '%s'",
+            harness[0],
+            missing[0],
+            HARNESS,
+        )
+    return not missing
 
 
 PATCHES: "Mapping[str, Callable[[ModuleType], None]]" = {
-    "lm_eval.tasks.manager": _patch_manager,
-    "lm_eval.models": _patch_models,
-    "lm_eval.models.huggingface": _patch_huggingface,
-    "lm_eval.evaluator": _patch_evaluator,
-    "lm_eval._cli.run": _patch_run,
+    "lm_eval.tasks.manager": partial(_patch, patches.discovery),
+    "lm_eval.models": partial(_patch, patches.models),
+    "lm_eval.models.huggingface": partial(_patch, patches.untied_head),
+    "lm_eval.api.model": partial(_patch, patches.model_in_keys),
+    "lm_eval.evaluator": partial(_patch, _patch_evaluator),
+    "lm_eval._cli.run": partial(_patch, patches.clean_exit),
 }
+"""What the hook (`valueshift_lm_eval.py`) calls with a module, by its name."""
 
 
 def task_paths() -> list[str]:

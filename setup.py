@@ -1,7 +1,7 @@
 """The repository root is the package `valueshift`; its rooms are found, and the lm-eval hook is put beside it.
 
 `pyproject.toml` holds everything declarative. Here is what setuptools has no field for: the packages of a root layout, and
-`valueshift_lm_eval.pth` at the root of site-packages, in wheels and in editable installs alike.
+`valueshift_lm_eval.pth` with its module at the root of site-packages, in wheels and in editable installs alike.
 """
 
 from pathlib import Path
@@ -10,9 +10,9 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 from setuptools.command.editable_wheel import editable_wheel
 
-HOOK = "valueshift_lm_eval.pth"
+HOOK = ("valueshift_lm_eval.pth", "valueshift_lm_eval.py")
 NOT_PACKAGED = ["tests*", "benchmarks*", "docs*", "build*", "tasks*"]
-MODULES = {"__init__", "plugin"}
+MODULES = {"__init__", "__main__", "plugin"}
 
 
 class BuildPy(build_py):
@@ -23,15 +23,16 @@ class BuildPy(build_py):
     def run(self):
         super().run()
         if not self.editable_mode:
-            self.copy_file(HOOK, str(Path(self.build_lib) / HOOK))
+            for name in HOOK:
+                self.copy_file(name, str(Path(self.build_lib) / name))
 
     def get_outputs(self, include_bytecode=True):
-        hook = [] if self.editable_mode else [str(Path(self.build_lib) / HOOK)]
+        hook = [] if self.editable_mode else [str(Path(self.build_lib) / name) for name in HOOK]
         return [*super().get_outputs(include_bytecode), *hook]
 
 
 class WithHook:
-    """An editable strategy that also writes the hook into the wheel."""
+    """An editable strategy that also writes the hook into the wheel; its module is told where the package is."""
 
     def __init__(self, strategy):
         self.strategy = strategy
@@ -45,7 +46,10 @@ class WithHook:
 
     def __call__(self, wheel, files, mapping):
         self.strategy(wheel, files, mapping)
-        wheel.write(HOOK, HOOK)
+        pth, module = HOOK
+        wheel.write(pth, pth)
+        source = Path(module).read_text(encoding="utf-8")
+        wheel.writestr(module, f"{source}\nPACKAGE = {str(Path.cwd())!r}  # of an editable install\n")
 
 
 class EditableWheel(editable_wheel):

@@ -10,7 +10,7 @@ import sys
 import time
 
 STARTS = 60
-HOOK = "import valueshift.plugin as plugin; plugin.install()"
+HOOK = "import valueshift_lm_eval as hook; hook.install()"
 
 
 def main() -> None:

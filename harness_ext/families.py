@@ -15,9 +15,11 @@ from typing import Any
 
 from ..core.digests import digest, model_digest
 from ..core.errors import ValueshiftError
+from . import heads
 from .adapters import base_of
 from .formats import FORMATS, Format
 from .hub import checkpoint_folder
+from .patches import head_is_kept
 
 log = logging.getLogger(__name__)
 
@@ -166,6 +168,8 @@ def _from_call(call: _Call, metadata: Mapping[str, Any], stated: Format | None) 
     embedding = model.get_input_embeddings() if model is not None and hasattr(model, "get_input_embeddings") else None
     in_memory = hasattr(model, "state_dict") and not isinstance(getattr(lm, "pretrained", None), str)
     named = {} if in_memory else _named(lm, metadata)
+    if kind == "encoder-decoder" and (lost := heads.tied_on_the_way(model, _loaded_from(model, named))):
+        raise ValueshiftError(lost)
     arguments = sorted(f"{name}={value}" for name, value in metadata.items())
     return Asked(
         format=kind,
@@ -198,6 +202,16 @@ def _tokenizer(lm: Any) -> Any:
     except Exception as error:  # noqa: BLE001  (a property of anybody's class)
         log.info("%s has no tokenizer here: %s", type(lm).__name__, error)
         return None
+
+
+def _loaded_from(model: Any, named: Mapping[str, str]) -> Path | None:
+    """The folder with the weights under all adapters, by what names the model or by where it says that it came from."""
+    name = next((named[key] for key in _WEIGHTS if key in named), None) or getattr(model, "name_or_path", None)
+    revision = named.get("revision") or getattr(getattr(model, "config", None), "_commit_hash", None)
+    folder = checkpoint_folder(name, revision) if name else None
+    while folder is not None and (base := base_of(str(folder))):
+        folder = checkpoint_folder(*base)
+    return folder and folder / named.get("subfolder", "")
 
 
 def _named(lm: Any, metadata: Mapping[str, Any]) -> dict[str, str]:
@@ -241,10 +255,17 @@ def _from_metadata(metadata: Mapping[str, Any], stated: Format | None) -> Asked:
     trust = bool(metadata.get("trust_remote_code", False))
     config = load_config(name, revision=revision, trust_remote_code=trust)
     tokenizer = load_tokenizer(metadata.get("tokenizer") or name, revision=revision, trust_remote_code=trust)
+    named = {key: str(metadata[key]) for key in (*_WEIGHTS, *_VARIANTS) if metadata.get(key)}
+    kind = stated or family(config)
+    if kind == "encoder-decoder" and getattr(config, "tie_word_embeddings", False) and not head_is_kept():
+        # The harness will tie what this version of transformers calls tied; the weights may know better.
+        folder = _loaded_from(None, named)
+        if folder is not None and heads.has_own_head(folder):
+            raise ValueshiftError(heads.lost(folder))
     return Asked(
-        format=stated or family(config),
+        format=kind,
         name=name,
-        digest=_digest({key: str(metadata[key]) for key in (*_WEIGHTS, *_VARIANTS) if metadata.get(key)}),
+        digest=_digest(named),
         tokenizer=tokenizer,
         rows=getattr(config, "vocab_size", None),
         dtype=str(metadata.get("dtype", "auto")),

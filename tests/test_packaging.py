@@ -7,8 +7,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from fake_harness import write_harness
 
 ROOT = Path(__file__).parents[1]
+HOOK = {"valueshift_lm_eval.pth", "valueshift_lm_eval.py"}
 ROOMS = {"cli", "core", "harness_ext", "analysis", "finetune", "tracking", "experiments"}
 
 pytestmark = pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="needs the source tree")
@@ -71,20 +73,28 @@ def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_the_rooms_the_tasks_and_the_hook(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert "valueshift_lm_eval.pth" in names
+    assert names >= HOOK
     assert {"valueshift/py.typed", "valueshift/tasks/cloze_yaml", "valueshift/tasks/wvs/items.csv"} <= names
     assert {"valueshift/tasks/wvs/wvs_de.yaml", "valueshift/tasks/wvs/probes/de.csv"} <= names
     assert all(f"valueshift/{room}/__init__.py" in names for room in ROOMS)
     assert not [
         name for name in names if name.startswith(("valueshift/tests/", "valueshift/benchmarks/", "valueshift/docs/"))
     ]
-    assert {name.split("/")[0] for name in names if "dist-info" not in name} == {"valueshift", "valueshift_lm_eval.pth"}
+    assert {name.split("/")[0] for name in names if "dist-info" not in name} == {"valueshift", *HOOK}
 
 
-def test_a_wheel_uninstalls_without_a_trace(wheel: Path, empty_python: Path) -> None:
+def _patched(python: Path, folder: Path) -> str:
+    """Whether a harness on the path is patched without anybody's importing the package."""
+    code = "import lm_eval.api.model as m; print(hasattr(m.hash_args, '__wrapped__'))"
+    path = {"PYTHONPATH": str(write_harness(folder))}
+    done = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True, cwd="/", env=path)
+    return done.stdout.strip() + done.stderr
+
+
+def test_a_wheel_uninstalls_without_a_trace(wheel: Path, empty_python: Path, tmp_path: Path) -> None:
     before = {path.name for path in _site(empty_python).iterdir()}
     _pip(empty_python, "install", "--no-deps", str(wheel))
-    assert (_site(empty_python) / "valueshift_lm_eval.pth").is_file()
+    assert _patched(empty_python, tmp_path) == "True"
     _pip(empty_python, "uninstall", "-y", "valueshift")
     assert {path.name for path in _site(empty_python).iterdir()} == before
 
@@ -93,20 +103,28 @@ def test_an_editable_install_has_the_hook_and_uninstalls(source: Path, empty_pyt
     build = "import sys; from setuptools.build_meta import build_editable; build_editable(sys.argv[1])"
     subprocess.run([sys.executable, "-c", build, str(tmp_path)], cwd=source, check=True, capture_output=True)
     _pip(empty_python, "install", "--no-deps", str(next(tmp_path.glob("*.whl"))))
-    code = "import sys; print(any(type(finder).__name__ == 'Hook' for finder in sys.meta_path))"
-    done = subprocess.run([empty_python, "-c", code], check=True, capture_output=True, text=True, cwd="/")
-    assert done.stdout.strip() == "True"
+    assert _patched(empty_python, tmp_path) == "True"
     _pip(empty_python, "uninstall", "-y", "valueshift")
     assert not [path for path in _site(empty_python).iterdir() if "valueshift" in path.name]
 
 
-def test_python_starts_where_the_package_is_damaged(wheel: Path, empty_python: Path) -> None:
+def test_python_starts_and_the_harness_is_imported_where_the_package_is_damaged(
+    wheel: Path, empty_python: Path, tmp_path: Path
+) -> None:
     """A `.pth` line that fails would print a traceback at every start of every program."""
     _pip(empty_python, "install", "--no-deps", str(wheel))
-    (_site(empty_python) / "valueshift" / "plugin.py").unlink()
-    done = subprocess.run([empty_python, "-c", "print(1)"], check=True, capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("1\n", "")
+    for missing in ("valueshift/plugin.py", "valueshift_lm_eval.py"):
+        (_site(empty_python) / missing).unlink()
+        done = subprocess.run([empty_python, "-c", "print(1)"], check=True, capture_output=True, text=True)
+        assert (done.stdout, done.stderr) == ("1\n", "")
+        assert _patched(empty_python, tmp_path).startswith("False")
     _pip(empty_python, "uninstall", "-y", "valueshift")
+
+
+def test_the_package_runs_as_a_module() -> None:
+    """As `accelerate launch -m valueshift` runs it."""
+    done = subprocess.run([sys.executable, "-m", "valueshift", "finetune", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "Usage: python -m valueshift finetune" in done.stdout, done.stderr
 
 
 def test_users_folders_of_the_same_names_do_not_hide_ours(tmp_path: Path) -> None:
