@@ -164,7 +164,7 @@ def test_scores_of_several_are_mean_scores_times_mean_q() -> None:
 def test_several_seeds_are_averaged_and_come_nearer_to_exact_scores(loaded: Loaded) -> None:
     members = [influence(*loaded, Method(k=8, seeds=(seed,))) for seed in range(6)]
     together = influence(*loaded, Method(k=8, seeds=tuple(range(6))))
-    assert together == pytest.approx(np.mean(members, axis=0), abs=GRADIENT * np.abs(members).max())
+    assert np.abs(together - np.mean(members, axis=0)).max() <= GRADIENT * np.abs(members).max()
     exact = influence(*loaded, Method(backend="exact"))
     near = [np.corrcoef(scores.ravel(), exact.ravel())[0, 1] for scores in (together, *members)]
     assert near[0] > max(near[1:])

@@ -1,11 +1,10 @@
 """Facts about a user's own survey, by the worked example of the documentation."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commands import typed
 from valueshift.core.errors import ValueshiftError
 from valueshift.core.own_set import new_probe_set
 from valueshift.core.probes import probe_set
@@ -38,9 +37,7 @@ def test_the_example_becomes_a_probe_set_with_truth(cache: Path) -> None:
 def test_lm_eval_finds_and_asks_it(cache: Path, tiny_mt5: Callable[..., Path], tmp_path: Path) -> None:
     example()
     command = ["--tasks", "trains", "--model", "hf", "--model_args", f"pretrained={tiny_mt5()}", "--device", "cpu"]
-    done = subprocess.run(
-        [sys.executable, "-m", "lm_eval", *command], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = typed("lm_eval", *command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "trains_de" in done.stdout and "trains_en" in done.stdout
     assert "no alignment of de with DEU: fewer than 10 common questions" in done.stderr
