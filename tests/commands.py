@@ -1,7 +1,7 @@
 """Commands as they are typed, each in a process of its own, forked from one that has imported the libraries.
 
-A new Python imports torch, transformers, lm-eval and MLflow for seconds before a command begins. Where the start is the matter, as with
-the hook or the console script, tests start one.
+A new Python imports torch, transformers, lm-eval and MLflow for seconds before a command begins. Where the start is the matter,
+as with the hook or the console script, tests start one.
 """
 
 import multiprocessing
