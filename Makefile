@@ -5,18 +5,19 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 TF4 = .tf4
 
-.PHONY: demo test test-slow test-full test-tf4 lint screenshots install clean
+.PHONY: demo test test-slow test-full test-tf4 test-machines test-machines-short lint screenshots install clean
 
-# The installed package is a copy, never the checkout: an import that only works here cannot pass.
+# The installed package is a copy, never the checkout: an import that only works here cannot pass. Once the dependencies are there,
+# nothing asks the network: what builds the package is in the environment.
 install: $(BIN)/.dependencies
 	@rm -rf build
-	$(PIP) install --quiet --no-deps --force-reinstall .
+	$(PIP) install --quiet --no-deps --no-build-isolation --force-reinstall .
 	@rm -rf build
 
 $(BIN)/.dependencies: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --upgrade pip
+	$(PIP) install --quiet --upgrade pip 'setuptools>=77'
 	$(PIP) install --quiet --constraint constraints.txt torch
 	$(PIP) install --quiet --constraint constraints.txt '.[test]'
 	@rm -rf build
@@ -34,13 +35,20 @@ test-slow: install
 test-full: install
 	$(BIN)/python -m pytest -m full tests
 
+# The tests that compare numbers, with the kernels of other processors and with two threads: a table of settings, each passed or FAILED.
+test-machines: install
+	$(BIN)/python tests/machines.py
+
+test-machines-short: install
+	$(BIN)/python tests/machines.py --short
+
 # The newest transformers 4 that lm-eval accepts, laid over the environment: the numbers have to be the same under both.
 $(TF4)/.installed: constraints.txt
 	$(PIP) install --quiet --no-deps --target $(TF4) transformers==4.57.6 'huggingface_hub<1' 'tokenizers<0.23' 'datasets<4.6' httpx httpcore fsspec
 	touch $@
 
 test-tf4: install $(TF4)/.installed
-	PYTHONPATH=$(TF4) $(BIN)/python -m pytest -m "not slow and not real_shape and not full" tests/test_harness.py tests/test_scoring.py tests/test_chunked_loss.py tests/test_adapters.py
+	PYTHONPATH="$(CURDIR)/$(TF4)" $(BIN)/python -m pytest -m "not slow and not real_shape and not full" tests/test_harness.py tests/test_scoring.py tests/test_chunked_loss.py tests/test_adapters.py
 
 lint: install
 	$(BIN)/ruff check .

@@ -1,20 +1,20 @@
-"""Fixtures that several test files share."""
+"""The environment that all tests run in, the mark of those that compare numbers, and the fixtures that several files share."""
 
 import os
+import re
 import shutil
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 
 sys.path.insert(0, str(Path(__file__).parent))  # what several test files import: the modules here that are no tests
 from tiny_models import TOKENIZERS, random_model, random_mt5, train_sentencepiece
-
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # models are tiny and tests run side by side
 
 if TYPE_CHECKING:
     from tracking_stores import Server
@@ -23,6 +23,62 @@ if TYPE_CHECKING:
 
 TinyMT5 = Callable[..., Path]
 TinyModel = Callable[[str], Path]
+
+_OF_THE_USER = re.compile(
+    "(MLFLOW|VALUESHIFT|HF|HUGGINGFACE|TRANSFORMERS|ACCELERATE|RAY|XDG)_.*|.*_PROXY"
+    "|(WORLD_SIZE|RANK|LOCAL_RANK|MASTER_ADDR|MASTER_PORT)"  # of a training that is started by torchrun
+    "|(COLUMNS|LINES|NO_COLOR|FORCE_COLOR|PY_COLORS|GITHUB_ACTIONS|TTY_.*)"  # what rich and typer print by
+    "|(PYTHONWARNINGS|MPLBACKEND|MPLCONFIGDIR)",
+    re.IGNORECASE,
+)
+_COMPARES_NUMBERS = re.compile(
+    r"^ *(import|from) (numpy|scipy|torch)|approx\(|allclose|array_equal|assert_(frame|series)_equal|\.equals\(", re.M
+)
+
+
+def _isolate() -> None:
+    """Neither settings nor caches of the user, in this process and those it starts; worker processes inherit it all."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return
+    for name in [name for name in os.environ if _OF_THE_USER.fullmatch(name) and name != "VALUESHIFT_TEST_DATA"]:
+        del os.environ[name]
+    os.environ["HOME"] = tempfile.mkdtemp(prefix="home-of-tests-")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # models are tiny and tests run side by side
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads of processes side by side would spin for one another
+
+
+_isolate()
+
+
+def pytest_unconfigure() -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(os.environ["HOME"], ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that compare floating-point numbers are marked `numeric`, which `make test-machines` runs."""
+    numeric = {
+        path: bool(_COMPARES_NUMBERS.search(path.read_text(encoding="utf-8"))) for path in {i.path for i in items}
+    }
+    for item in items:
+        if numeric[item.path]:
+            item.add_marker("numeric")
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that `make` fills, once for all worker processes; they read it and never write there."""
+    shared = factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    folder, making = shared / name, shared / f"{name}.making"
+    with FileLock(f"{folder}.lock"):
+        if not folder.is_dir():
+            shutil.rmtree(making, ignore_errors=True)
+            making.mkdir(parents=True)
+            make(making)
+            making.rename(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -36,11 +92,9 @@ def test_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Tests neither see nor change what the user has set."""
-    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+    """What a test or a library sets while it runs is gone in the next."""
+    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "VALUESHIFT_")) and "_TEST_" not in name]:
         monkeypatch.delenv(name)
-    for name in ("VALUESHIFT_RUNS", "VALUESHIFT_CACHE", "VALUESHIFT_HOOK", "VALUESHIFT_TRACKING", "VALUESHIFT_BASE"):
-        monkeypatch.delenv(name, raising=False)
     yield
 
 
@@ -49,9 +103,11 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow SQLite file with its tables and no run: making them takes seconds."""
     from valueshift.tracking.client import opened
 
-    folder = tmp_path_factory.mktemp("empty")
-    with opened(folder, f"sqlite:///{folder / 'mlflow.db'}"):
-        return folder / "mlflow.db"
+    def make(folder: Path) -> None:
+        with opened(folder, f"sqlite:///{folder / 'mlflow.db'}"):
+            pass
+
+    return made_once(tmp_path_factory, "empty", make) / "mlflow.db"
 
 
 @pytest.fixture
@@ -87,6 +143,14 @@ def server(served_root: Path) -> Iterator["Server"]:
 
 
 @pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds of every sleep that was asked for, none of which is slept: a wait that is the same on every machine."""
+    asked: list[float] = []
+    monkeypatch.setattr(time, "sleep", asked.append)
+    return asked
+
+
+@pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of imported corpora and surveys, of this test alone."""
     monkeypatch.setenv("VALUESHIFT_CACHE", str(tmp_path / "cache"))
@@ -106,9 +170,7 @@ def study_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The records of a made-up study of two pretrained models and their fine-tuned ones (see `write_study`)."""
     from report_records import write_study
 
-    root = tmp_path_factory.mktemp("runs")
-    write_study(root)
-    return root
+    return made_once(tmp_path_factory, "study", write_study)
 
 
 @pytest.fixture(scope="session")
@@ -148,17 +210,16 @@ def tiny_mt5(sentences: list[str], tmp_path_factory: pytest.TempPathFactory) -> 
     untied: whether the head is its own, as in real mT5. appended: sentinels are ids `<extra_id_i>` after the vocabulary, as in
     T5, instead of the pieces `▁<extra_id_i>` inside it, as in mT5. The same checkpoint is made once a session.
     """
-    root = tmp_path_factory.mktemp("tiny_mt5")
 
-    def make(untied: bool = True, appended: bool = False) -> Path:
-        folder = root / f"{'untied' if untied else 'tied'}-{'appended' if appended else 'inside'}"
-        if not folder.is_dir():
-            folder.mkdir()
+    def made(untied: bool = True, appended: bool = False) -> Path:
+        def make(folder: Path) -> None:
             train_sentencepiece(sentences, folder, sentinels=0 if appended else 20)
             random_mt5(folder, untied)
-        return folder
 
-    return make
+        name = f"mt5-{'untied' if untied else 'tied'}-{'appended' if appended else 'inside'}"
+        return made_once(tmp_path_factory, name, make)
+
+    return made
 
 
 @pytest.fixture(scope="session")
@@ -167,15 +228,15 @@ def tiny_model(sentences: list[str], tiny_mt5: TinyMT5, tmp_path_factory: pytest
 
     Kinds: untied, tied, appended (see `tiny_mt5`), gpt2, llama, bert, xlm-roberta, deberta. Made once a session.
     """
-    root = tmp_path_factory.mktemp("tiny")
 
-    def make(name: str) -> Path:
+    def made(name: str) -> Path:
         if name in ("untied", "tied", "appended"):
             return tiny_mt5(untied=name != "tied", appended=name == "appended")
-        if not (root / name).is_dir():
-            (root / name).mkdir()
-            TOKENIZERS[name](sentences, root / name)
-            random_model(name, root / name)
-        return root / name
 
-    return make
+        def make(folder: Path) -> None:
+            TOKENIZERS[name](sentences, folder)
+            random_model(name, folder)
+
+        return made_once(tmp_path_factory, name, make)
+
+    return made

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from tolerances import LOGPROB
 from valueshift.core.errors import ValueshiftError
 from valueshift.core.probes import probe_set
 from valueshift.core.records import read_record
@@ -51,7 +52,7 @@ def scores(model: Path, root: Path) -> pd.DataFrame:
 
 
 def assert_alike(one: Path, other: Path, root: Path) -> None:
-    assert (scores(one, root)[LOGPROBS] - scores(other, root)[LOGPROBS]).abs().max().max() < 1e-5
+    assert scores(one, root)[LOGPROBS].to_numpy() == pytest.approx(scores(other, root)[LOGPROBS].to_numpy(), **LOGPROB)
 
 
 def over(adapter: Path, folder: Path, base: str | None) -> Path:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tolerances import CONTRAST
 from valueshift.attribution.exact import ExactFeatures
 from valueshift.attribution.features import batched, token_outputs
 from valueshift.attribution.measurement import (
@@ -87,9 +88,11 @@ def test_the_contrast_is_the_difference_of_the_options_log_probabilities(
     assert {len(one.tuned) for one in asked} >= {1, 3, 4}
     measured = values(model, query_items(asked, Method(), tokenizer, rows))
     expected = [second.logprob - first.logprob for first, second in scores]
-    assert measured == pytest.approx(expected, abs=1e-4)
+    assert measured == pytest.approx(expected, **CONTRAST)
     turned = [query(probe, "first", tokenizer, rows) for probe in probes]
-    assert values(model, query_items(turned, Method(), tokenizer, rows)) == pytest.approx(-np.array(expected), abs=1e-4)
+    assert values(model, query_items(turned, Method(), tokenizer, rows)) == pytest.approx(
+        -np.array(expected), **CONTRAST
+    )
 
 
 def values(model: Any, items: list[Any]) -> list[float]:
@@ -129,7 +132,7 @@ def test_outputs_equal_the_plain_formulas() -> None:
     assert torch.allclose(margin, (p / (1 - p)).log(), atol=1e-12)
     assert torch.allclose(wrong, 1 - p, atol=1e-12)
     sure, _ = token_outputs(torch.tensor([[60.0, 0.0, 0.0]]), torch.tensor([0]), "margin")
-    assert sure.item() == pytest.approx(60 - np.log(2), abs=1e-5)
+    assert sure.item() == pytest.approx(60 - np.log(2), rel=1e-6)
 
 
 def test_what_is_not_counted_is_not_computed(loaded: tuple[Any, Any, int], probes: list[Probe]) -> None:

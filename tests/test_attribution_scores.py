@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from pydantic import ValidationError
+from tolerances import GRADIENT
 from valueshift.attribution.exact import ExactFeatures
 from valueshift.attribution.features import batched
 from valueshift.attribution.measurement import (
@@ -78,7 +79,7 @@ def test_the_default_equals_its_formula_by_hand(loaded: Loaded) -> None:
     expected = np.linalg.inv(kernel + lam * np.eye(len(kernel))) @ train @ asked.T
     found = influence(*loaded, Method(backend="exact"))
     assert found.dtype == np.float32 and found.shape == (24, 5)
-    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+    assert np.abs(found - expected).max() <= GRADIENT * np.abs(expected).max()
 
 
 def test_margins_are_multiplied_by_q_as_trak_does(loaded: Loaded) -> None:
@@ -87,7 +88,7 @@ def test_margins_are_multiplied_by_q_as_trak_does(loaded: Loaded) -> None:
     kernel = train @ train.T
     lam = 0.3 * np.trace(kernel) / len(kernel)
     expected = np.linalg.inv(kernel + lam * np.eye(len(kernel))) @ train @ asked.T * wrong[:, None]
-    assert np.abs(influence(*loaded, method) - expected).max() <= 1e-5 * np.abs(expected).max()
+    assert np.abs(influence(*loaded, method) - expected).max() <= GRADIENT * np.abs(expected).max()
     assert wrong.min() > 0 and np.ptp(wrong) > 0
 
 
@@ -131,8 +132,8 @@ def test_primal_and_dual_are_the_same_function(dimension: int) -> None:
     """Up to the constant that the library divides its inverse by."""
     train, asked = random(40, 6, dimension)
     left, right = dual(train, asked, damping=0.3), primal(train, asked, damping=0.3)
-    ratio = right / left
-    assert np.ptp(ratio) < 1e-3 * ratio.mean() and ratio.mean() > 0
+    constant = (left * right).sum() / (left**2).sum()
+    assert constant > 0 and np.abs(right - constant * left).max() < 1e-4 * np.abs(right).max()
 
 
 def test_kernels_in_blocks_are_the_plain_products(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,9 +144,10 @@ def test_kernels_in_blocks_are_the_plain_products(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(solver, "_STRIP", 16)
     kernel, cross = kernels(train, asked)
     exact = train.values.astype(np.float64)
-    assert np.abs(kernel - exact @ exact.T).max() < 1e-4
-    assert np.abs(cross - exact @ asked.values.T).max() < 1e-4
-    assert (kernel == kernel.T).all()
+    expected = exact @ exact.T
+    rounding = 1e-5 * np.abs(expected).max()  # of sums of ten products in float32; one and its mirror image may differ
+    assert np.abs(kernel - expected).max() < rounding
+    assert np.abs(cross - exact @ asked.values.T).max() < rounding
 
 
 def test_scores_of_several_are_mean_scores_times_mean_q() -> None:
@@ -162,7 +164,7 @@ def test_scores_of_several_are_mean_scores_times_mean_q() -> None:
 def test_several_seeds_are_averaged_and_come_nearer_to_exact_scores(loaded: Loaded) -> None:
     members = [influence(*loaded, Method(k=8, seeds=(seed,))) for seed in range(6)]
     together = influence(*loaded, Method(k=8, seeds=tuple(range(6))))
-    assert together == pytest.approx(np.mean(members, axis=0), rel=1e-4, abs=1e-9)
+    assert np.abs(together - np.mean(members, axis=0)).max() <= GRADIENT * np.abs(members).max()
     exact = influence(*loaded, Method(backend="exact"))
     near = [np.corrcoef(scores.ravel(), exact.ravel())[0, 1] for scores in (together, *members)]
     assert near[0] > max(near[1:])
@@ -225,7 +227,9 @@ def test_an_adapter_is_attributed_by_its_own_weights(tiny_mt5: Callable[..., Pat
     _, *rest = loaded
     model = with_adapter(load_model(str(tiny_mt5())), seed=0)
     found, expected = (influence(model, *rest, Method(backend=backend)) for backend in ("factorised", "exact"))
-    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()  # its sides are small: nothing is projected
+    assert (
+        np.abs(found - expected).max() <= GRADIENT * np.abs(expected).max()
+    )  # its sides are small: nothing is projected
 
 
 class TestRefusals:

@@ -1,24 +1,22 @@
-"""Every command through the real console script: what it prints, what it leaves, and one sentence on bad input."""
+"""Every command as it is typed: what it prints, what it leaves, and one sentence on bad input."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commands import typed
+from tolerances import PROBABILITY
 from valueshift.core.probes import probe_set
 from valueshift.core.records import find_records, read_record, read_table
 
 TinyMT5 = Callable[..., Path]
-SCRIPT = shutil.which("valueshift", path=str(Path(sys.executable).parent)) or "valueshift"
 
 
 def valueshift(*arguments: object, cwd: Path, status: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [SCRIPT, *map(str, arguments)], cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True
-    )
+    done = typed("valueshift", *arguments, cwd=cwd, **environment)
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
     return done
@@ -55,14 +53,14 @@ def test_probe_again_does_nothing_twice_and_resumes_by_language(probed: Path, ti
 def test_probe_and_lm_eval_find_the_same(probed: Path, tiny_mt5: TinyMT5, tmp_path: Path) -> None:
     command = ["--tasks", "wvs_de", "--model", "hf", "--model_args", f"pretrained={tiny_mt5()}", "--device", "cpu"]
     command += ["--output_path", str(tmp_path / "out"), "--log_samples", "--batch_size", "16"]
-    subprocess.run([sys.executable, "-m", "lm_eval", *command], cwd=tmp_path, check=True, capture_output=True)
+    assert typed("lm_eval", *command, cwd=tmp_path).returncode == 0
     valueshift("publish", tmp_path / "out", cwd=tmp_path)
     (record,) = find_records(tmp_path / "runs", "probe")
     stock = read_table(record, "scores").set_index("question")["p_first"]
     digest = read_record(record).inputs["model"]
     (same,) = [r for r in find_records(probed / "runs", "probe") if read_record(r).inputs["model"] == digest]
     ours = read_table(same, "scores").query("language == 'de'").set_index("question")["p_first"]
-    assert (stock - ours).abs().max() < 5e-5  # the stock path adds the sentinel's log-probability, and its rounding
+    assert stock.to_numpy() == pytest.approx(ours[stock.index].to_numpy(), **PROBABILITY)
     assert "MLflow has all records" in valueshift("publish", cwd=tmp_path).stdout
 
 
@@ -99,15 +97,13 @@ def test_plain_lm_eval_is_tracked_where_mlflow_is_set(tiny_mt5: TinyMT5, probed:
     base = find_records(probed / "runs", "probe")[0]
     command = ["--tasks", "wvs_de", "--model", "hf", "--model_args", f"pretrained={tiny_mt5()}", "--device", "cpu"]
 
-    def lm_eval(**environment: str) -> str:
-        environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", "VALUESHIFT_BASE": str(base)}
-        full = {**os.environ, **environment}
-        run = [sys.executable, "-m", "lm_eval", *command, "--batch_size", "16"]
-        return subprocess.run(run, cwd=tmp_path, env=full, capture_output=True, text=True, check=True).stderr
-
-    assert "valueshift:" not in lm_eval(VALUESHIFT_TRACKING="off")
+    tracked = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", "VALUESHIFT_BASE": str(base)}
+    off = typed("lm_eval", *command, "--limit", 5, cwd=tmp_path, VALUESHIFT_TRACKING="off", **tracked)
+    assert off.returncode == 0 and "valueshift:" not in off.stderr
     assert not (tmp_path / "runs").exists()
-    said = lm_eval()
+    run = [sys.executable, "-m", "lm_eval", *command, "--batch_size", "16"]
+    done = subprocess.run(run, cwd=tmp_path, env={**os.environ, **tracked}, capture_output=True, text=True, check=True)
+    said = done.stderr
     (record,) = find_records(tmp_path / "runs", "probe")
     assert f"{record.relative_to(tmp_path)} is in MLflow: sqlite:///{tmp_path}/mlflow.db" in said
     assert "kept/de" in read_record(record).metrics
@@ -123,7 +119,9 @@ def test_a_server_that_is_away_costs_nothing(tiny_mt5: TinyMT5, tmp_path: Path) 
 
 
 def test_probes_check_passes_everything_packaged_and_names_faults(tmp_path: Path) -> None:
-    assert "16 languages x 273 questions" in valueshift("probes", "check", cwd=tmp_path).stdout
+    script = str(Path(sys.executable).with_name("valueshift"))
+    done = subprocess.run([script, "probes", "check"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "16 languages x 273 questions" in done.stdout
     (tmp_path / "de.csv").write_text("question,text,first,second,reviewed,note\nQ1,ohne Maske,a,b,,\n")
     bad = valueshift("probes", "check", tmp_path, cwd=tmp_path, status=2)
     assert "no [MASK] in the text" in bad.stdout and "faults in" in bad.stderr

@@ -1,13 +1,12 @@
 """Facts about a user's own survey, by the worked example of the documentation."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import typed
 from typer.testing import CliRunner
 from valueshift.cli.app import app
 from valueshift.cli.comparison import print_comparison
@@ -49,9 +48,7 @@ def test_the_example_becomes_a_probe_set_with_truth(cache: Path) -> None:
 def test_lm_eval_finds_and_asks_it(cache: Path, tiny_mt5: Callable[..., Path], tmp_path: Path) -> None:
     example()
     command = ["--tasks", "trains", "--model", "hf", "--model_args", f"pretrained={tiny_mt5()}", "--device", "cpu"]
-    done = subprocess.run(
-        [sys.executable, "-m", "lm_eval", *command], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = typed("lm_eval", *command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "trains_de" in done.stdout and "trains_en" in done.stdout
     assert "no alignment of de with DEU: fewer than 10 common questions" in done.stderr

@@ -42,7 +42,8 @@ def test_stock_path_and_ours_agree_on_a_real_model(test_data: Path, tmp_path: Pa
     one, other = (run.scores.set_index("question")[columns].to_numpy() for run in (stock, ours))
     relative = abs(one - other) / abs(other)
     print(
-        f"largest difference {abs(one - other).max():.1e}, relative {relative.max():.1e}; log p {other.min():.0f} to {other.max():.0f}"
+        f"largest difference {abs(one - other).max():.1e}, relative {relative.max():.1e}; "
+        f"log p {other.min():.0f} to {other.max():.0f}"
     )
     assert relative.max() < FLOAT32_KEEPS
     assert abs(stock.scores["p_first"] - ours.scores["p_first"]).max() < 1e-3

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors import safe_open
+from tolerances import LOGPROB
 from valueshift.core.probes import probe_set
 from valueshift.core.records import find_records, read_record, read_table
 from valueshift.core.sentinels import resolve_sentinels
@@ -97,7 +98,7 @@ def test_lm_eval_equals_direct_computation(mt5_small: Path, tmp_path: Path) -> N
                         input_ids=torch.tensor([ids.encoder]), decoder_input_ids=torch.tensor([[0, *target[:-1]]])
                     ).logits[0]
                 expected = sum(logits[i].log_softmax(-1)[token].item() for i, token in enumerate(target))
-                assert scores.loc[(language, probe.question), found] == pytest.approx(expected, abs=1e-4)
+                assert scores.loc[(language, probe.question), found] == pytest.approx(expected, **LOGPROB)
 
 
 def test_some_steps_of_training_are_saved_and_probed(mt5_small: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ class TestPeople:
         assert len(rows) == len(expected) == 28
         both = rows.merge(expected, on=["language", "country"], suffixes=("", "_expected"))
         for column in ("spearman", "low", "high", "p", "turned_low", "within", "jensen_shannon", "wasserstein", "n"):
-            np.testing.assert_array_equal(both[column], both[f"{column}_expected"])
+            np.testing.assert_allclose(both[column], both[f"{column}_expected"], rtol=1e-9, atol=1e-12)
         assert rows.groupby("language")["best"].sum().to_numpy() == pytest.approx(1)
         assert "The questions are of 8 batteries, so that p is 0.004 or more" in made["alignment"].caption
         assert rows["p"].min() >= 0.5**8

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tolerances import CONTRAST, LOGPROB
 from valueshift.core.errors import ValueshiftError
 from valueshift.core.probes import MASK, Probe, probe_set
 from valueshift.core.scores import p_first
@@ -159,8 +160,8 @@ def test_encoder_decoder_equals_direct_computation(scorers: Any, probes: list[Pr
     scored = score_probes(scorer, [*probes, *GLUED], quiet=True)
     for probe, pair in zip([*probes, *GLUED], scored, strict=True):
         for found, (logprob, closing, greedy) in zip(pair, direct_encoder_decoder(scorer, probe), strict=True):
-            assert found.logprob == pytest.approx(logprob, abs=2e-4, rel=2e-6)
-            assert found.closing == pytest.approx(closing, abs=1e-4)
+            assert found.logprob == pytest.approx(logprob, **LOGPROB)
+            assert found.closing == pytest.approx(closing, **LOGPROB)
             assert found.greedy == greedy
 
 
@@ -170,7 +171,7 @@ def test_differences_alone_are_exact_too(scorers: Any, probes: list[Probe], name
     whole = score_probes(scorers(name), probes, quiet=True)
     quick = score_probes(scorers(name, log_probs=False), probes, quiet=True)
     for (first, second), (a, b) in zip(whole, quick, strict=True):
-        assert a.logprob - b.logprob == pytest.approx(first.logprob - second.logprob, abs=1e-4)
+        assert a.logprob - b.logprob == pytest.approx(first.logprob - second.logprob, **CONTRAST)
         assert (a.greedy, a.closing) == (None, None)
     assert abs(whole[0][0].logprob - quick[0][0].logprob) > 0.1
 
@@ -179,7 +180,7 @@ def test_differences_alone_are_exact_too(scorers: Any, probes: list[Probe], name
 def test_causal_equals_direct_computation(scorers: Any, probes: list[Probe], name: str) -> None:
     scorer, asked = scorers(name), [*probes, *GLUED[1:]]
     for probe, pair in zip(asked, score_probes(scorer, asked, quiet=True), strict=True):
-        assert [score.logprob for score in pair] == pytest.approx(direct_causal(scorer, probe), abs=1e-4)
+        assert [score.logprob for score in pair] == pytest.approx(direct_causal(scorer, probe), **LOGPROB)
 
 
 def _has_unknown(tokenizer: Any, probe: Probe) -> bool:
@@ -195,7 +196,7 @@ def test_masked_equals_a_slow_loop_over_words(scorers: Any, probes: list[Probe],
     asked = [*known, *GLUED]
     scored = score_probes(scorer, asked, quiet=True)
     for probe, pair in zip(asked, scored, strict=True):
-        assert [score.logprob for score in pair] == pytest.approx(direct_masked(scorer, probe), abs=1e-4)
+        assert [score.logprob for score in pair] == pytest.approx(direct_masked(scorer, probe), **LOGPROB)
     assert max(score.tokens for pair in scored for score in pair) > 3
 
 
@@ -207,7 +208,7 @@ def test_batches_padding_and_order_change_nothing(scorers: Any, probes: list[Pro
         together = score_probes(scorer, probes[::order], size, quiet=True)[::order]
         for pair, expected in zip(together, alone, strict=True):
             for found, one in zip(pair, expected, strict=True):
-                assert found.logprob == pytest.approx(one.logprob, abs=1e-5, rel=5e-6)  # these weights are large
+                assert found.logprob == pytest.approx(one.logprob, **LOGPROB)
                 assert (found.tokens, found.greedy) == (one.tokens, one.greedy)
 
 
@@ -218,9 +219,9 @@ def test_swapped_options_mirror_the_answer(scorers: Any, probes: list[Probe], na
     for probe, other in zip(probes, swapped, strict=True):
         first, second = scorer.score([scorer.ids(probe)])[0]
         b, a = scorer.score([scorer.ids(other)])[0]
-        assert (a.logprob, b.logprob) == pytest.approx((first.logprob, second.logprob), abs=1e-5, rel=1e-6)
+        assert (a.logprob, b.logprob) == pytest.approx((first.logprob, second.logprob), **LOGPROB)
         mirrored = p_first(second.logprob, first.logprob)
-        assert p_first(first.logprob, second.logprob) == pytest.approx(1 - mirrored, abs=1e-15)
+        assert p_first(first.logprob, second.logprob) == pytest.approx(1 - mirrored, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", [*CAUSAL, *MASKED])
@@ -238,7 +239,7 @@ def test_a_constant_added_to_all_logits_changes_nothing(scorers: Any, probes: li
     finally:
         hook.remove()
     for pair, expected in zip(after, before, strict=True):
-        assert [s.logprob for s in pair] == pytest.approx([s.logprob for s in expected], abs=2e-5)
+        assert [s.logprob for s in pair] == pytest.approx([s.logprob for s in expected], **LOGPROB)
 
 
 @pytest.mark.parametrize("name", ["untied", "tied", "appended"])
@@ -254,8 +255,8 @@ def test_a_direction_added_to_the_whole_head_changes_nothing(tiny_model: Any, pr
     scorer.head = model.lm_head = head
     for pair, expected in zip(score_probes(scorer, probes, quiet=True), before, strict=True):
         for found, one in zip(pair, expected, strict=True):
-            assert found.logprob == pytest.approx(one.logprob, abs=2e-5, rel=5e-6)
-            assert found.closing == pytest.approx(one.closing, abs=2e-5, rel=5e-6)
+            assert found.logprob == pytest.approx(one.logprob, **LOGPROB)
+            assert found.closing == pytest.approx(one.closing, **LOGPROB)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 40])
@@ -271,7 +272,7 @@ def test_the_vocabulary_in_blocks_is_the_vocabulary_at_once(
     assert size % (size // 2) in (0, 1)
     normalisers, best = scorer._normalisers(states)
     assert torch.equal(best, logits.argmax(1))
-    assert torch.allclose(normalisers, logits.logsumexp(1), rtol=1e-6, atol=1e-5)
+    assert normalisers.tolist() == pytest.approx(logits.logsumexp(1).tolist(), **LOGPROB)
 
 
 def test_greedy_is_the_most_probable_token_indeed(scorers: Any, probes: list[Probe]) -> None:
@@ -412,7 +413,7 @@ def test_out_of_memory_halves_the_batch(
     assert sizes == [2, 2, 2, 3]
     assert "out of memory at 9 probes; going on with batches of 4" in caplog.text
     for pair, expected in zip(halved, plain, strict=True):
-        assert [s.logprob for s in pair] == pytest.approx([s.logprob for s in expected], abs=1e-5)
+        assert [s.logprob for s in pair] == pytest.approx([s.logprob for s in expected], **LOGPROB)
 
 
 def test_memory_that_does_not_hold_one_probe_is_said() -> None:
@@ -483,7 +484,7 @@ def test_weights_may_lie_on_the_disk(tiny_model: Any, scorers: Any, probes: list
         score_probes(scorers("untied"), probes[:8], quiet=True),
         strict=True,
     ):
-        assert [s.logprob for s in pair] == pytest.approx([s.logprob for s in expected], abs=1e-5)
+        assert [s.logprob for s in pair] == pytest.approx([s.logprob for s in expected], **LOGPROB)
 
 
 def test_a_score_is_a_sum_with_its_number_of_tokens() -> None:

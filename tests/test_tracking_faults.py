@@ -183,12 +183,11 @@ def test_a_server_that_fails_at_any_request(tmp_path: Path, empty_store: Path, l
         running.kill()
 
 
-def test_a_server_that_always_answers_500_costs_no_time(tmp_path: Path) -> None:
+def test_a_server_that_always_answers_500_costs_no_time(tmp_path: Path, slept: list[float]) -> None:
     proxy = Failing("http://127.0.0.1:1", lost=False)
-    start = time.monotonic()
     with pytest.raises(ServerAwayError, match=rf"MLflow at {proxy.uri} fails \(HTTP 500\); .*valueshift publish"):
         publish(finetune_record(tmp_path), tmp_path, proxy.uri)
-    assert time.monotonic() - start < 5
+    assert sum(slept) < 5
     proxy.close()
 
 

@@ -61,7 +61,7 @@ def test_a_published_record_is_whole_in_mlflow(tmp_path: Path) -> None:
 
 
 def test_the_profile_is_of_the_same_answers_as_the_metrics(tmp_path: Path) -> None:
-    """Whatever the reading: the mean of a language in the table is its `p_first`, and a question read as nothing is in neither."""
+    """Whatever the reading: a language's mean in the table is its `p_first`, and a question read as nothing is in neither."""
     items = list(probe_set("wvs").items)[:60]
     drawn = np.random.default_rng(7)
     rows: list[dict[str, object]] = []

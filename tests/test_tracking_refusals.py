@@ -19,13 +19,12 @@ from valueshift.tracking.experiment import experiment_id
 from valueshift.tracking.publish import publish, publish_missing
 
 
-def test_a_server_that_is_not_there_costs_no_time_and_no_record(root: Path) -> None:
+def test_a_server_that_is_not_there_costs_no_time_and_no_record(root: Path, slept: list[float]) -> None:
     folder = probe_record(root)
     settings = dict(os.environ)
-    start = time.monotonic()
     with pytest.raises(ServerAwayError) as caught:
         publish(folder, root, f"http://me:secret@127.0.0.1:{free_port()}")
-    assert time.monotonic() - start < 5
+    assert sum(slept) < 5
     assert "http://127.0.0.1" in str(caught.value)
     assert "valueshift publish" in str(caught.value)
     assert "secret" not in str(caught.value)
@@ -37,21 +36,19 @@ def test_a_server_that_is_not_there_costs_no_time_and_no_record(root: Path) -> N
 def test_a_server_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "GREETING_SECONDS", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        start = time.monotonic()
-        with pytest.raises(ServerAwayError, match="cannot be reached"):
+        with pytest.raises(ServerAwayError, match="cannot be reached") as caught:
             publish(probe_record(tmp_path), tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}")
-        assert 0.9 < time.monotonic() - start < 5
+        assert "read timeout=1" in str(caught.value.__cause__)
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.write_text("no database" * 500), Path.mkdir])
-def test_a_damaged_store_is_named_at_once(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+def test_a_damaged_store_is_named_at_once(tmp_path: Path, damage: Callable[[Path], object], slept: list[float]) -> None:
     """MLflow itself tries for 100 seconds to open what cannot be opened."""
     folder = probe_record(tmp_path)
     damage(tmp_path / "mlflow.db")
-    start = time.monotonic()
     with pytest.raises(ValueshiftError, match=r"mlflow\.db cannot be used by MLflow .*valueshift publish"):
         publish(folder, tmp_path)
-    assert time.monotonic() - start < 5
+    assert sum(slept) < 5
 
 
 @pytest.mark.parametrize(

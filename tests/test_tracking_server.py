@@ -3,7 +3,6 @@
 import json
 import shutil
 import socket
-import time
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +101,8 @@ def test_a_server_that_dies_in_the_middle_and_comes_back(root: Path, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "log_artifacts", dying)
-        start = time.monotonic()
         with pytest.raises(ServerAwayError, match="valueshift publish"):
             publish(folder, root, running.uri)
-        assert time.monotonic() - start < 5
     again = Server(root, port)
     try:
         assert [item.record for item in publish_missing(root, again.uri)] == [folder.name]

@@ -126,7 +126,7 @@ def test_resumed_run_has_the_same_losses(done, base, corpus, tmp_path, monkeypat
     assert steps == made_again
     whole, again = read_table(done, "losses"), read_table(resumed, "losses")
     assert again[["step", "split"]].equals(whole[["step", "split"]])
-    assert (again["loss"] - whole["loss"]).abs().max() < 1e-6
+    assert again["loss"].tolist() == pytest.approx(whole["loss"].tolist())
     one, other = load_file(checkpoint(done) / "model.safetensors"), load_file(checkpoint(resumed) / "model.safetensors")
     assert all(torch.equal(one[name], other[name]) for name in one)
 
@@ -172,7 +172,7 @@ def test_adapter_and_merged_copy_answer_alike(base, corpus, tmp_path):
     with torch.no_grad():
         models = [AutoModelForSeq2SeqLM.from_pretrained(adapter), load_model(str(merged)), load_model(base)]
         logits = [model.eval()(**inputs).logits for model in models]
-    assert (logits[0] - logits[1]).abs().max() < 1e-3
+    assert (logits[0] - logits[1]).abs().max() < 1e-4 * logits[0].abs().max()
     assert (logits[0] - logits[2]).abs().max() > 1e-2
     assert ask(str(merged), probe_set("wvs"), ["fa"], tmp_path, Asking(limit=5)).scores["p_first"].notna().all()
     assert torch.equal(
