@@ -7,8 +7,8 @@ import pandas as pd
 
 from ..core.probes import Item
 from . import intervals
-from .bootstrap import RESAMPLES, Floats, Groups, batteries, bootstrap_weights, left_out, resampled
-from .correlations import spearman, weighted_ranks
+from .bootstrap import RESAMPLES, Floats, Groups, batteries, battery_draws, left_out
+from .correlations import Ranked, spearman, weighted_ranks
 from .pairs import MINIMUM, Block, blocks, in_order
 from .poles import distances, turned_range, within
 from .profiles import Selection
@@ -20,6 +20,8 @@ _CORRELATIONS = (
 )
 _DISTANCES = ("jensen_shannon", "wasserstein")
 _CHANGE = ("base", "tuned", "change", "low", "high", "p")
+_TIE = 12  # decimals: few questions make equal correlations, and rounding must not say which of them is the higher
+_DRAWS = 100  # resamples at once: as much as stays in a processor's cache
 
 
 def alignment(
@@ -156,24 +158,80 @@ def best_aligned(
     `best` is the share of bootstrap resamples over batteries, the same for the whole table, in which this country's
     correlation is the highest of the row. A table of best cells alone is no evidence: something is always the best.
     """
-    found = [block for block in blocks([profile], truth, items, selection) if block.n >= MINIMUM]
-    asked = list(dict.fromkeys(question for block in found for question in block.questions))
-    if not asked:
-        return pd.DataFrame(columns=["language", "country", "best"])
-    weights = pd.DataFrame(bootstrap_weights(batteries(asked, items), resamples, seed), columns=asked)
-    draws = np.full((resamples, len(profile.columns), len(truth.columns)), -np.inf)
-    for block in found:
-        rows, columns = (
-            np.flatnonzero(table.columns.isin(names))
-            for table, names in ((profile, block.languages), (truth, block.countries))
-        )
-        values = resampled(spearman(block.models[0], block.truth), weights[block.questions].to_numpy())
-        draws[:, rows[:, None], columns] = np.nan_to_num(values, nan=-np.inf)
-    best: Floats = (draws.argmax(axis=2)[:, :, None] == np.arange(len(truth.columns))).mean(axis=0)
-    defined = np.isfinite(draws).any(axis=(0, 2))
-    table = pd.DataFrame(best[defined], index=profile.columns[defined], columns=truth.columns)
-    table = table.rename_axis(index="language").reset_index().melt("language", var_name="country", value_name="best")
-    return in_order(table, language=profile.columns, country=truth.columns)
+    (table,) = each_best_aligned([profile], truth, items, selection, resamples, seed)
+    return table
+
+
+def each_best_aligned(
+    profiles: Sequence[pd.DataFrame],
+    truth: pd.DataFrame,
+    items: Mapping[str, Item],
+    selection: Selection = "paper",
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[pd.DataFrame]:
+    """The same for each of many profiles; what depends on the survey alone is computed once for those of the same questions.
+
+    Raises:
+        ValueshiftError: as `alignment`.
+    """
+    alike: dict[tuple[object, ...], list[int]] = {}
+    found = []
+    for place, profile in enumerate(profiles):
+        found.append([block for block in blocks([profile], truth, items, selection) if block.n >= MINIMUM])
+        alike.setdefault(tuple((*block.questions, 0, *block.countries) for block in found[-1]), []).append(place)
+    tables: dict[int, pd.DataFrame] = {}
+    for places in alike.values():
+        same = [found[place] for place in places]
+        if same[0]:
+            best = _best([profiles[place] for place in places], same, truth, items, resamples, seed)
+        else:
+            best = [pd.DataFrame(columns=["language", "country", "best"])] * len(places)
+        tables |= zip(places, best, strict=True)
+    return [tables[place] for place in range(len(profiles))]
+
+
+def _best(
+    profiles: Sequence[pd.DataFrame],
+    found: Sequence[list[Block]],
+    truth: pd.DataFrame,
+    items: Mapping[str, Item],
+    resamples: int,
+    seed: int,
+) -> list[pd.DataFrame]:
+    """`best` for profiles whose blocks have the same questions and countries."""
+    asked = list(dict.fromkeys(question for block in found[0] for question in block.questions))
+    groups = dict(zip(asked, batteries(asked, items), strict=True))
+    often = battery_draws(len(set(groups.values())), resamples, seed)
+    counts = [np.zeros((len(profile.columns), len(truth.columns)), dtype=np.intp) for profile in profiles]
+    defined = [np.zeros(len(profile.columns), dtype=np.bool_) for profile in profiles]
+    of_block = [np.array([groups[question] for question in block.questions]) for block in found[0]]
+    surveys = [Ranked(block.truth, ids) for block, ids in zip(found[0], of_block, strict=True)]
+    models = [[Ranked(block.models[0], ids) for block, ids in zip(one, of_block, strict=True)] for one in found]
+    rows = [
+        [np.flatnonzero(profile.columns.isin(block.languages)) for block in one]
+        for profile, one in zip(profiles, found, strict=True)
+    ]
+    columns = [np.flatnonzero(truth.columns.isin(block.countries)) for block in found[0]]
+    for start in range(0, resamples, _DRAWS):
+        draws = often[start : start + _DRAWS]
+        people = [survey.drawn(draws) for survey in surveys]
+        for place, ranked in enumerate(models):
+            values = np.full((len(draws), *counts[place].shape), -np.inf)
+            for one, (y, deviation), own, theirs in zip(ranked, people, rows[place], columns, strict=True):
+                x, spread = one.drawn(draws)
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    cells = np.matmul(x, y.transpose(0, 2, 1)) / (spread[:, :, None] * deviation[:, None, :])
+                values[:, own[:, None], theirs] = np.nan_to_num(cells.round(_TIE), nan=-np.inf)
+            counts[place] += (values.argmax(axis=2)[:, :, None] == np.arange(len(truth.columns))).sum(axis=0)
+            defined[place] |= np.isfinite(values).any(axis=(0, 2))
+    tables = []
+    for profile, count, some in zip(profiles, counts, defined, strict=True):
+        table = pd.DataFrame(count[some] / resamples, index=profile.columns[some], columns=truth.columns)
+        table = table.rename_axis(index="language").reset_index()
+        table = table.melt("language", var_name="country", value_name="best")
+        tables.append(in_order(table, language=profile.columns, country=truth.columns))
+    return tables
 
 
 def influence(

@@ -55,10 +55,13 @@ def bootstrap_weights(groups: Groups, resamples: int = RESAMPLES, seed: int = 0)
 
     With `groups = np.arange(n)` this is the plain bootstrap over questions.
     """
-    count = int(groups.max()) + 1
-    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
-    weights: Floats = draws[:, groups].astype(np.float64)
+    weights: Floats = battery_draws(int(groups.max()) + 1, resamples, seed)[:, groups].astype(np.float64)
     return weights
+
+
+def battery_draws(count: int, resamples: int = RESAMPLES, seed: int = 0) -> NDArray[np.int64]:
+    """How often each of `count` groups is drawn in each resample: (resamples, groups)."""
+    return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
 
 
 def left_out(groups: Groups, part: float = 1.0) -> Floats:

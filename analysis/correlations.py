@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from .bootstrap import Floats, Statistic
+from .bootstrap import Floats, Groups, Statistic
 
 
 def weighted_ranks(values: Floats, weights: Floats) -> Floats:
@@ -21,6 +21,40 @@ def weighted_ranks(values: Floats, weights: Floats) -> Floats:
         first, last = (np.searchsorted(ascending, ascending, side=side) for side in ("left", "right"))
         ranks[:, column, order] = (below[:, first] + below[:, last]) / 2
     return ranks
+
+
+class Ranked:
+    """The mid-ranks of (questions, k) values in many resamples of whole groups of questions.
+
+    The rank of a question is the number of questions below it and half of those equal to it, itself included. In a resample
+    each group counts as often as it is drawn, so that all ranks are one product of the draws with the counts by group. They are
+    multiples of one half below 2^23, and so exact in single precision.
+    """
+
+    def __init__(self, values: Floats, groups: Groups) -> None:
+        """Takes values of shape (questions, k), and the group of each question, ids from 0."""
+        self.shape = values.shape[1], len(values)
+        self.groups = groups
+        member = (groups == np.arange(int(groups.max()) + 1)[:, None]).astype(np.float32)
+        below = [(column[:, None] < column) + (column[:, None] == column) / np.float32(2) for column in values.T]
+        self.counts = np.concatenate([member @ one.astype(np.float32) for one in below], axis=1)
+
+    def drawn(self, draws: NDArray[np.int64]) -> tuple[Floats, Floats]:
+        """Centred ranks times the root of the weights, (resamples, k, questions), and their length (resamples, k).
+
+        The product of two of them over the questions, divided by both lengths, is Spearman's correlation. The length is NaN where
+        all values of a column are the same.
+
+        Args:
+            draws: how often each group is drawn, (resamples, groups).
+        """
+        often = draws[:, : len(self.counts)].astype(np.float32)
+        weights = draws[:, self.groups].astype(np.float64)
+        ranks = (often @ self.counts).reshape(len(draws), *self.shape).astype(np.float64)
+        ranks -= weights.sum(axis=1)[:, None, None] / 2
+        ranks *= np.sqrt(weights)[:, None, :]
+        length = np.sqrt(np.einsum("bkq,bkq->bk", ranks, ranks))
+        return ranks, np.where(length > 0, length, np.nan)
 
 
 def weighted_pearson(x: Floats, y: Floats, weights: Floats) -> Floats:

@@ -1,10 +1,12 @@
 """Exhibits of alignment with people, or with what was planted, and how fine-tuning changes it [paper 3.5, Table 3]."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from ...analysis.alignment import alignment as alignment_of
 from ...analysis.alignment import alignment_change as change_of
-from ...analysis.alignment import best_aligned
+from ...analysis.alignment import each_best_aligned
 from ...analysis.alignment import influence as influence_of
 from ...analysis.bootstrap import batteries
 from ...analysis.profiles import selected
@@ -26,8 +28,10 @@ SHOWN = ("DEU", "PAK", "SRB", "VNM")
 def alignment(study: Study) -> Exhibit:
     """How a model's answers in each language go with those of each country's people."""
     rows, truth = Rows(), people(study, *SHOWN)
-    for cells, model, _ in staged(study) if study.truth else ():
-        rows.add(cells, model.records, _aligned, model.profile, truth, study)
+    asked = list(staged(study)) if study.truth else []
+    best = _best(list({model.digest: model for _, model, _ in asked}.values()), truth, study)
+    for cells, model, _ in asked:
+        rows.add(cells, model.records, _aligned, model.profile, best.get(model.digest), truth, study)
     return rows.exhibit(
         "alignment",
         "Alignment with people",
@@ -50,11 +54,18 @@ def alignment(study: Study) -> Exhibit:
     )
 
 
-def _aligned(profile: pd.DataFrame, truth: pd.DataFrame, study: Study) -> pd.DataFrame:
-    asked = study.items, study.selection
-    table = alignment_of(profile, truth, *asked)
-    best = best_aligned(profile, truth, *asked).set_index(["language", "country"])["best"]
-    return table.join(best, on=["language", "country"]).assign(
+def _best(models: Sequence[Model], truth: pd.DataFrame, study: Study) -> dict[str, pd.DataFrame]:
+    """By digest, how certain it is which country is best, of those models that have a question in common with people."""
+    surveyed = truth.reindex(selected(study.items, study.selection)).dropna(how="all").index
+    asked = {one.digest: one.profile for one in models if one.profile.reindex(surveyed).notna().any(axis=None)}
+    tables = each_best_aligned(list(asked.values()), truth, study.items, study.selection)
+    return dict(zip(asked, tables, strict=True))
+
+
+def _aligned(profile: pd.DataFrame, best: pd.DataFrame | None, truth: pd.DataFrame, study: Study) -> pd.DataFrame:
+    table = alignment_of(profile, truth, study.items, study.selection)
+    assert best is not None, "the questions in common are those of `_best`"
+    return table.join(best.set_index(["language", "country"])["best"], on=["language", "country"]).assign(
         best=lambda rows: rows["best"].where(rows["spearman"].notna())
     )
 

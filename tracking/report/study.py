@@ -56,6 +56,8 @@ def collect(folders: Sequence[Path], truth: Path | None = None) -> Study:
     for one in probes:
         by_set.setdefault(str(one.record.inputs["probe_set"]), []).append(one)
     models = models_of(by_set.pop(main), reading, items, notes)
+    if not models:
+        raise ValueshiftError(" ".join([f"{_named(folders)} holds no probe record that can be read.", *notes]))
     wordings = []
     for name, others in by_set.items():
         if REGISTRIES.get(name, name) != REGISTRIES.get(main, main):
