@@ -30,7 +30,7 @@ from valueshift.core.tables import EXAMPLES, SCORES
 from valueshift.experiments.results import Result, read_result, result_path, write_result
 from valueshift.harness_ext.results import read_probe_runs
 from valueshift.tracking.contents import artifacts
-from valueshift.tracking.lineage import made_by
+from valueshift.tracking.lineage import made_by, makers
 from valueshift.tracking.report.folder import GENERATOR, mark
 from valueshift.tracking.report.study import collect
 
@@ -257,7 +257,7 @@ def left_out(root: Path, folder: Path, message: str) -> None:
             read_probe_runs(folder)
             collect([folder])  # knows surveys and readings
     (base,) = (one.record for one in whole_records(root, "probe")[0] if one.record.inputs["model"] == "base")
-    assert made_by(base, root) == ()
+    assert made_by(base, makers(root)) == ()
 
 
 @pytest.mark.parametrize(("kind", "change", "message"), JSON)

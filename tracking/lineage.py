@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-from ..core.errors import ValueshiftError
-from ..core.records import RunRecord, read_record
+from ..core.records import RunRecord, whole_records
 
 TUNED_ON = ("languages", "corpus", "size", "seed", "placebo")
 """What is said of a tuned model, as inputs of its finetune record."""
@@ -34,8 +33,8 @@ def made_by(record: RunRecord, made: Mapping[str, RunRecord]) -> tuple[RunRecord
 
 
 def makers(root: Path) -> dict[str, RunRecord]:
-    """The finetune records in `root` by the digest of the checkpoint that each made."""
-    return {str(record.settings.get("checkpoint_digest")): record for record in _finetune_records(root)}
+    """The finetune records in `root` by the digest of the checkpoint that each made; damaged ones are left out."""
+    return {str(one.record.settings["checkpoint_digest"]): one.record for one in whole_records(root, "finetune")[0]}
 
 
 def digests_of(value: Any) -> list[str]:
@@ -45,17 +44,6 @@ def digests_of(value: Any) -> list[str]:
     if isinstance(value, Mapping):
         value = value.get("digest")
     return [value] if isinstance(value, str) else []
-
-
-def _finetune_records(root: Path) -> list[RunRecord]:
-    """Those that can be read: a damaged one is its own publication's matter."""
-    records = []
-    for path in sorted(root.glob("finetune-*/record.json")):
-        try:
-            records.append(read_record(path.parent))
-        except ValueshiftError:
-            continue
-    return records
 
 
 def tuned_on(made: Sequence[RunRecord]) -> dict[str, Any]:
