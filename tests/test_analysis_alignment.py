@@ -8,7 +8,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
-from valueshift.analysis.alignment import alignment, alignment_change, best_aligned, influence, swapped_changes
+from valueshift.analysis.alignment import (
+    alignment,
+    alignment_change,
+    best_aligned,
+    each_best_aligned,
+    influence,
+    swapped_changes,
+)
 from valueshift.analysis.bootstrap import batteries, bootstrap_weights, resampled
 from valueshift.analysis.correlations import spearman
 from valueshift.analysis.poles import distances, turned_range, within
@@ -180,3 +187,18 @@ def test_ten_thousand_resamples_of_a_full_table_take_seconds() -> None:
     draws = resampled(spearman(x, y), bootstrap_weights(groups, 10_000))
     assert draws.shape == (10_000, 13, 13)
     assert time.process_time() - start < 5
+
+
+def test_the_best_of_many_models_is_that_of_each_alone() -> None:
+    asked = list(ITEMS)[:90]
+    rng = np.random.default_rng(3)
+    truth = pd.DataFrame(rng.random((90, 4)), asked, ["DEU", "IRN", "KOR", "ROU"])
+    models = [pd.DataFrame(rng.random((90, 2)), asked, ["de", "fa"]) for _ in range(3)]
+    models[1] = models[1].iloc[:50]
+    draws = bootstrap_weights(batteries(asked, ITEMS), 200)
+    for model, table in zip(models, each_best_aligned(models, truth, ITEMS, resamples=200), strict=True):
+        assert table.equals(best_aligned(model, truth, ITEMS, resamples=200))
+        if len(model) == len(asked):
+            values = spearman(model.to_numpy(), truth.to_numpy())(draws)
+            shares = (values.argmax(axis=2)[:, :, None] == np.arange(4)).mean(axis=0)
+            assert table["best"].tolist() == shares.ravel().tolist()
