@@ -101,8 +101,6 @@ class AttributionInputs(_Part):
 class AttributionSettings(_Part):
     """Of an attribution record."""
 
-    base: str | None = None
-    tuned: str | None = None
     finetune: Name | None = None
     output: str | None = None
 
@@ -120,7 +118,7 @@ class ComparisonSettings(_Part):
     """Of a comparison record."""
 
     base: str | None = None
-    tuned: list[str] | None = None
+    tuned: str | list[str] | None = None
     survey: Survey | None = None
 
 

@@ -7,7 +7,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
-from valueshift.analysis.alignment import alignment, alignment_change, best_aligned, influence, swapped_changes
+from valueshift.analysis.alignment import (
+    alignment,
+    alignment_change,
+    best_aligned,
+    each_best_aligned,
+    influence,
+    swapped_changes,
+)
 from valueshift.analysis.bootstrap import batteries, bootstrap_weights, resampled
 from valueshift.analysis.correlations import spearman
 from valueshift.analysis.poles import distances, turned_range, within
@@ -184,3 +191,18 @@ def test_resamples_of_a_full_table_are_drawn_hundreds_at_a_time() -> None:
     draws = resampled(counted, bootstrap_weights(np.arange(241) // 5, 1_000))
     assert draws.shape == (1_000, 13, 13)
     assert 100 <= min(drawn) <= max(drawn) <= 1_000 / 2
+
+
+def test_the_best_of_many_models_is_that_of_each_alone() -> None:
+    asked = list(ITEMS)[:90]
+    rng = np.random.default_rng(3)
+    truth = pd.DataFrame(rng.random((90, 4)), asked, ["DEU", "IRN", "KOR", "ROU"])
+    models = [pd.DataFrame(rng.random((90, 2)), asked, ["de", "fa"]) for _ in range(3)]
+    models[1] = models[1].iloc[:50]
+    draws = bootstrap_weights(batteries(asked, ITEMS), 200)
+    for model, table in zip(models, each_best_aligned(models, truth, ITEMS, resamples=200), strict=True):
+        assert table.equals(best_aligned(model, truth, ITEMS, resamples=200))
+        if len(model) == len(asked):
+            values = spearman(model.to_numpy(), truth.to_numpy())(draws)
+            shares = (values.argmax(axis=2)[:, :, None] == np.arange(4)).mean(axis=0)
+            assert table["best"].tolist() == shares.ravel().tolist()

@@ -34,6 +34,15 @@ class TestShifts:
             if "p" in exhibit.table.columns:
                 np.testing.assert_array_equal(exhibit.table["adjusted"], adjusted(exhibit.table["p"]))
 
+    def test_of_many_models_the_first_are_paired_and_the_caption_says_so(
+        self, study: Study, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(shifts, "PAIRED", 2)
+        more = [replace(study.pretrained[0], name=f"more {number}", digest=str(number)) for number in range(40)]
+        exhibit = shifts.agreement(replace(study, pretrained=(*study.pretrained, *more), arms=()))
+        assert set(exhibit.table["first"]) | set(exhibit.table["second"]) == {one.name for one in study.pretrained}
+        assert "Not all pairs are shown: of 42 pretrained models the first 2" in exhibit.caption
+
     def test_agreement_of_pretrained_and_of_tuned(self, study: Study, made: dict[str, Exhibit]) -> None:
         table = made["agreement"].table
         small, large = (model.scores for model in study.pretrained)

@@ -17,14 +17,20 @@ from .rows import ARM, GROUP, INTERVAL, Rows, chosen, groups
 
 _SHARE = ["low", "high", "plain_low", "plain_high", "n", "ties", "dropped", "reason"]
 _TRAINED = ["source", "tuning", "size", "training", "seed"]
+PAIRED = 12
+"""Pretrained models that are compared in pairs: 66 of them."""
 _FINETUNE = "run `valueshift finetune` and `valueshift probe` on its checkpoint"
 
 
 def agreement(study: Study) -> Exhibit:
-    """How alike models answer: pretrained ones, and those tuned on the same sentences, of each source's largest size."""
+    """How alike models answer: pretrained ones, and those tuned on the same sentences, of each source's largest size.
+
+    Pairs grow with the square of the models: of more than `PAIRED` only the first are compared, which the caption says.
+    """
     rows = Rows()
     nothing = {"source": "", "tuning": "", "size": None, "training": "", "seed": None}
-    for first, second in combinations(study.pretrained, 2):
+    paired = {model.digest for model in study.pretrained[:PAIRED]}
+    for first, second in combinations(study.pretrained[:PAIRED], 2):
         _agree(rows, study, {"stage": "pretrained", **nothing}, first, second)
     found = [
         (cells, arms)
@@ -33,11 +39,13 @@ def agreement(study: Study) -> Exhibit:
     ]
     for cells, arms in found:
         if cells["size"] == max(other["size"] for other, _ in found if other["source"] == cells["source"]):
-            for one, two in combinations(arms, 2):
+            for one, two in combinations([arm for arm in arms if arm.base.digest in paired], 2):
                 _agree(
                     rows, study, {"stage": "fine-tuned", **cells}, one.tuned, two.tuned, (one.base.name, two.base.name)
                 )
     tuned = "" if found else " Fine-tune two models on the same sentences for their agreement after it."
+    if (count := len(study.pretrained)) > PAIRED:
+        tuned += f" Not all pairs are shown: of {count} pretrained models the first {PAIRED}; report the others by themselves."
     return rows.exhibit(
         "agreement",
         "Agreement of models",
