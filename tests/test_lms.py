@@ -26,6 +26,8 @@ from valueshift.harness_ext.scoring import score_probes
 TinyModel = Callable[[str], Path]
 MODEL_OF = {"untied": "hf-encdec", "gpt2": "hf", "llama": "hf", "bert": "hf-mlm", "xlm-roberta": "hf-mlm"}
 LIMIT = 24
+FLOAT32 = {"rel": 1e-5, "abs": 2e-5}
+"""Of |log p|: what float32 keeps of sums whose order depends on batch and processor (docs/scoring.md)."""
 
 
 @cache
@@ -51,7 +53,7 @@ def responses(found: dict[str, Any], task: str = "wvs_de") -> list[tuple[tuple[f
 
 @pytest.mark.parametrize("kind", MODEL_OF)
 def test_lm_eval_and_valueshift_probe_agree(tiny_model: TinyModel, tmp_path: Path, kind: str) -> None:
-    """The same inputs, so the same digest, the same raw columns within 1e-4, whoever computed them."""
+    """The same inputs, so the same digest, the same raw columns as far as float32 keeps them, whoever computed them."""
     path = tiny_model(kind)
     tasks = ("wvs_de", "wvs_ko")
     found = evaluate(MODEL_OF[kind], path, tasks, batch_size=4)
@@ -62,8 +64,9 @@ def test_lm_eval_and_valueshift_probe_agree(tiny_model: TinyModel, tmp_path: Pat
     keys = ["language", "question"]
     both = run.scores.set_index(keys).join(mine.scores.set_index(keys), rsuffix="_mine")
     assert len(both) == 2 * LIMIT
-    for column in ("logprob_first", "logprob_second", "p_first"):
-        assert (both[column] - both[f"{column}_mine"]).abs().max() < 1e-4
+    for column in ("logprob_first", "logprob_second"):
+        assert both[column].to_numpy() == pytest.approx(both[f"{column}_mine"].to_numpy(), **FLOAT32)
+    assert both["p_first"].to_numpy() == pytest.approx(both["p_first_mine"].to_numpy(), abs=1e-4)
     for column in ("tokens_first", "tokens_second", "bytes_first", "bytes_second"):
         assert both[column].equals(both[f"{column}_mine"].rename(column))
 
@@ -81,7 +84,9 @@ def test_hf_encdec_is_the_stock_path_without_the_sentinel(tiny_model: TinyModel,
         with torch.inference_mode():
             logits = model(input_ids=encoder, decoder_input_ids=torch.tensor([[0]])).logits[0, 0]
         sentinel = logits.log_softmax(-1)[scorer.sentinels.ids[0]].item()
-        assert [first[0] - sentinel, second[0] - sentinel] == pytest.approx([mine[0][0], mine[1][0]], abs=2e-4)
+        assert [first[0] - sentinel, second[0] - sentinel] == pytest.approx(
+            [mine[0][0], mine[1][0]], rel=2e-5, abs=1e-4
+        )
     assert stock["results"]["wvs_de"]["p_first,none"] == pytest.approx(
         ours["results"]["wvs_de"]["p_first,none"], abs=1e-5
     )
@@ -101,7 +106,7 @@ def test_hf_encdec_leaves_other_tasks_to_the_stock_path(tiny_model: TinyModel, t
     mixed = evaluate("hf-encdec", path, tasks, task_manager=manager)
     stock = evaluate("hf", path, ("own",), task_manager=manager)
     for mine, theirs in zip(responses(mixed, "own"), responses(stock, "own"), strict=True):
-        assert [value for value, _ in mine] == pytest.approx([value for value, _ in theirs], abs=1e-5)
+        assert [value for value, _ in mine] == pytest.approx([value for value, _ in theirs], **FLOAT32)
     assert responses(mixed) == responses(evaluate("hf-encdec", path))
 
 
@@ -141,7 +146,7 @@ def test_hf_mlm_scores_any_continuation(tiny_model: TinyModel) -> None:
     found = lm.loglikelihood(
         [Instance("loglikelihood", {}, (context, " wichtig"), 0, ("own", 0, 1)) for context in contexts]
     )
-    assert found[0] == pytest.approx(found[1], abs=1e-5)
+    assert found[0] == pytest.approx(found[1], **FLOAT32)
 
 
 def test_the_models_are_known_on_the_command_line(tiny_model: TinyModel, tmp_path: Path) -> None:
@@ -187,7 +192,7 @@ def test_response_caches_mix_neither_engines_nor_families(
         for (model, kind), expected in zip(runs, plain, strict=True):
             cached = responses(evaluate(model, tiny_model(kind), **caches))
             for mine, one in zip(cached, expected, strict=True):
-                assert [value for value, _ in mine] == pytest.approx([value for value, _ in one], abs=1e-5)
+                assert [value for value, _ in mine] == pytest.approx([value for value, _ in one], **FLOAT32)
 
 
 def test_a_stopped_run_goes_on_from_the_response_cache(tiny_model: TinyModel, tmp_path: Path) -> None:
@@ -206,7 +211,7 @@ def test_a_stopped_run_goes_on_from_the_response_cache(tiny_model: TinyModel, tm
     stored.close()
     again = responses(evaluate(lm, use_cache=str(tmp_path / "cache")))
     for mine, one in zip(again, plain, strict=True):
-        assert [value for value, _ in mine] == pytest.approx([value for value, _ in one], abs=1e-5)
+        assert [value for value, _ in mine] == pytest.approx([value for value, _ in one], **FLOAT32)
 
 
 class Engine:
@@ -303,7 +308,9 @@ def test_neutral_columns_are_the_options_in_the_stem(tiny_model: TinyModel, tmp_
         assert neutral.text.startswith(neutral_stem(probe.language).partition(MASK)[0])
         assert neutral.suffix == (probe.suffix if kind == "llama" else neutral_stem(probe.language).partition(MASK)[2])
         ((first, second),) = scorer.score([scorer.ids(neutral)])
-        assert [row["neutral_first"], row["neutral_second"]] == pytest.approx([first.logprob, second.logprob], abs=1e-4)
+        assert [row["neutral_first"], row["neutral_second"]] == pytest.approx(
+            [first.logprob, second.logprob], **FLOAT32
+        )
         if kind != "llama":
             asked_ids, neutral_ids = scorer.ids(probe), scorer.ids(neutral)
             tokens = [
@@ -375,4 +382,4 @@ def test_processes_share_the_documents(tiny_model: TinyModel, tmp_path: Path) ->
     alone = responses(evaluate("hf-encdec", tiny_model("untied")))
     assert world == 2 and [number for number, _ in rows] == list(range(25))
     for (_, mine), one in zip(rows, alone, strict=False):
-        assert mine == pytest.approx([value for value, _ in one], abs=1e-4)
+        assert mine == pytest.approx([value for value, _ in one], **FLOAT32)
