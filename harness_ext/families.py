@@ -193,6 +193,8 @@ def _refuse_without_log_probabilities(lm: Any) -> None:
                 f"{type(lm).__name__} gives no log-probabilities, by which a cloze statement is answered "
                 f"({str(error).partition('. ')[0]}); use an API that does, such as --model local-completions"
             ) from error
+        except Exception as error:  # noqa: BLE001  (no list of requests is empty: this one says nothing)
+            log.debug("%s cannot take an empty list: %s", type(lm).__name__, error)
 
 
 def _tokenizer(lm: Any) -> Any:

@@ -35,9 +35,10 @@ def named_tasks() -> dict[str, tuple[str, ...] | Mapping[str, str]]:
     return found
 
 
-def asked_for(specs: Iterable[Any]) -> tuple[list[Mapping[str, str]], bool]:
+def asked_for(specs: str | Iterable[Any]) -> tuple[list[Mapping[str, str]], bool]:
     """`dataset_kwargs` of our tasks that a call names (name or task object), and whether it names nothing else."""
-    known, found, alone, left = named_tasks(), [], True, list(specs)
+    known, found, alone = named_tasks(), [], True
+    left = [specs] if isinstance(specs, str) else list(specs)
     while left:
         spec = left.pop()
         what = (

@@ -61,23 +61,15 @@ def test_a_published_record_is_whole_in_mlflow(tmp_path: Path) -> None:
 
 
 def test_the_profile_is_of_the_same_answers_as_the_metrics(tmp_path: Path) -> None:
-    """Whatever the reading: a language's mean in the table is its `p_first`, and a question read as nothing is in neither."""
-    items = list(probe_set("wvs").items)[:60]
+    """Whatever the reading: the mean of a language in the table is its `p_first`; a question without a value is in neither."""
+    items, poles = list(probe_set("wvs").items)[:60], ("first", "second")
     drawn = np.random.default_rng(7)
     rows: list[dict[str, object]] = []
     for language in ("de", "fa"):
         for place, question in enumerate(items):
             first, second = (float(value) for value in -drawn.uniform(1, 9, 2)) if place != 5 else (math.nan, -1.0)
-            raw = {
-                f"{name}_{pole}": -float(drawn.uniform(0, 3))
-                for name in ("closing", "neutral")
-                for pole in ("first", "second")
-            }
-            sizes = {
-                f"{name}_{pole}": int(drawn.integers(1, 9))
-                for name in ("tokens", "bytes")
-                for pole in ("first", "second")
-            }
+            raw = {f"{name}_{pole}": -float(drawn.uniform(0, 3)) for name in ("closing", "neutral") for pole in poles}
+            sizes = {f"{name}_{pole}": int(drawn.integers(1, 9)) for name in ("tokens", "bytes") for pole in poles}
             rows.append(
                 {"probe_set": "wvs", "language": language, "question": question, "category": 1, **raw, **sizes}
                 | {"logprob_first": first, "logprob_second": second}
