@@ -54,9 +54,10 @@ def hub_trouble(name: str, revision: str | None = None) -> str | None:
 
 def _asked(name: str, revision: str | None) -> str:
     """The trouble that the hub or the library names; empty for none."""
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.constants import ENDPOINT
     from huggingface_hub.errors import (
+        EntryNotFoundError,
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
@@ -66,6 +67,9 @@ def _asked(name: str, revision: str | None) -> str:
 
     try:
         HfApi().model_info(name, revision=revision, timeout=2 * HUB_SECONDS)
+        get_hf_file_metadata(
+            hf_hub_url(name, "config.json", revision=revision, endpoint=ENDPOINT), timeout=2 * HUB_SECONDS
+        )
     except HFValidationError:
         return "there is no such folder, and no hub model can be named so; give a checkpoint folder or a hub name"
     except OfflineModeIsEnabled:
@@ -77,6 +81,8 @@ def _asked(name: str, revision: str | None) -> str:
         return f"its owner gives access on request; ask for it at {ENDPOINT}/{name} and log in with `hf auth login`"
     except RevisionNotFoundError:
         return f"the hub has no revision '{revision}' of it; give one that it has"
+    except EntryNotFoundError:
+        return "the hub has no config.json of it; of an adapter, download it and give its folder"
     except HfHubHTTPError as error:
         if error.response.status_code in (401, 403, 404):
             return (
