@@ -44,10 +44,13 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; else a 
 
 
 def _how(base: str | None, tuned: str | None, **given: Any) -> "tuple[str, str, Attributing]":
-    from ..attribution.attributing import Attributing, method_of
+    from ..harness_ext.hub import refuse_absent
 
     if base is None or tuned is None:
         raise ValueshiftError("give both models: valueshift attribute --base BASE --tuned TUNED")
+    refuse_absent(base, tuned)
+    from ..attribution.attributing import Attributing, method_of
+
     names = ("languages", "questions", "probe_set", "also", "device")
     settings = {name: given.pop(name) for name in names if name in given}
     return base, tuned, Attributing(method_of(**given), **settings)
@@ -78,9 +81,6 @@ def attribute(
     """Rank the training sentences behind every answer that shifted, and say whether to believe the ranking."""
     if context.invoked_subcommand:
         return
-    from ..attribution.attributing import attribute as run_attribute
-    from ..attribution.attributing import page_folder
-    from ..attribution.page import write_page
     from ..core.paths import runs_root
 
     one_process()
@@ -100,6 +100,10 @@ def attribute(
         also=tuple(also or ()),
         device=device,
     )
+    from ..attribution.attributing import attribute as run_attribute
+    from ..attribution.attributing import page_folder
+    from ..attribution.page import write_page
+
     record = run_attribute(base, tuned, root, how)
     if record is None:
         say(f"No answer shifted between {base} and {tuned}: there is nothing to attribute, and no record was written.")
@@ -180,8 +184,6 @@ def attribute_check(
     output: Output = None,
 ) -> None:
     """Train again without some sentences, and see whether the answers go where attribution says."""
-    from ..attribution.attributing import method_of
-    from ..attribution.checking import check_planted, check_run
     from ..core.paths import runs_root
 
     one_process()
@@ -189,6 +191,9 @@ def attribute_check(
     how: dict[str, Any] = {"backend": backend, "projection": projection, "seeds": seeds, "damping": damping}
     numbers = {"models": models, "removals": removals, "seed": seed}
     if planted:
+        from ..attribution.attributing import method_of
+        from ..attribution.checking import check_planted
+
         folder, tables = check_planted(root, method_of(**how), **numbers)
     else:
         where: dict[str, Any] = {
@@ -198,6 +203,8 @@ def attribute_check(
             "device": device,
         }
         base, tuned, asked = _how(base, tuned, **how, **where)
+        from ..attribution.checking import check_run
+
         folder, tables = check_run(base, tuned, root, asked, paper=paper, **numbers)
     _print_checks(tables)
     say(f"Tables: {folder} (the same again reads the models that are trained)")

@@ -52,6 +52,9 @@ def finetune(
     """Fine-tune a model by span corruption, as the paper does; a run that was stopped goes on."""
     from ..core.paths import runs_root
     from ..core.records import read_record
+    from ..harness_ext.hub import refuse_absent
+
+    refuse_absent(model)
     from ..finetune.finetuning import finetune as run_finetune
     from ..finetune.launching import processes
     from ..finetune.training import Training

@@ -34,21 +34,25 @@ def probe(
     ] = False,
 ) -> None:
     """Ask a model the survey, write the run record, and publish it to MLflow."""
-    from ..core.probes import other_wording
-
-    names = (probe_set, other_wording(probe_set)) if paraphrase else (probe_set,)
-    from ..analysis.readings import reading_named
     from ..core.files import writable
     from ..core.languages import parse_languages
     from ..core.outcomes import Outcomes
     from ..core.paths import runs_root
+    from ..core.probes import other_wording
     from ..core.probes import probe_set as find_probe_set
+    from ..harness_ext.hub import refuse_absent
+
+    one_process()
+    root = runs_root(output)
+    names = (probe_set, other_wording(probe_set)) if paraphrase else (probe_set,)
+    chosen = [(asked, parse_languages(languages, asked.languages)) for asked in map(find_probe_set, names)]
+    refuse_absent(model, revision=revision)
+    from ..analysis.readings import reading_named
     from ..harness_ext.alignment import parse_countries, refuse_unsurveyed
     from ..harness_ext.probe_record import write_probe_record
     from ..harness_ext.probing import Asking, ask, parse_batch_size
 
-    one_process()
-    root, countries = runs_root(output), parse_countries(country or [])
+    countries = parse_countries(country or [])
     needed = reading_named(reading).needs
     how = Asking(
         parse_batch_size(batch_size),
@@ -60,7 +64,6 @@ def probe(
         neutral="neutral_first" in needed,
         needs=needed,
     )
-    chosen = [(asked, parse_languages(languages, asked.languages)) for asked in map(find_probe_set, names)]
     for asked, _ in chosen:
         refuse_unsurveyed(asked.name, countries)
     writable(root)
@@ -131,17 +134,21 @@ def compare(
     from ..core.outcomes import Outcomes
     from ..core.paths import runs_root
     from ..core.records import read_record
+    from ..harness_ext.hub import refuse_absent
+
+    one_process()
+    refuse_absent(base)
     from ..harness_ext.comparison import compare as compare_runs
     from ..harness_ext.probing import model_of, run_of
     from ..harness_ext.results import in_languages
 
-    one_process()
     root = runs_root(output)
     model_of(base)
     outcomes = Outcomes()
     usable = []
     for name in tuned:  # what cannot be compared is left out before anything is asked
         with outcomes.attempt(f"{base} is not compared with {name}"):
+            refuse_absent(name)
             model_of(name)
             usable.append(name)
     if not usable:

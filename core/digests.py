@@ -111,7 +111,7 @@ def model_digest(folder: Path, base: str | None = None) -> str:
             file.name: _whole_sha256(file) for file in sorted(folder.iterdir()) if file.suffix in _WEIGHT_SUFFIXES
         }
     if not tensors:
-        raise ValueshiftError(f"{folder} is no model: it has no weights (*.safetensors or *.bin)")
+        raise ValueshiftError(f"{folder} is no model: it has no weights (*.safetensors or *.bin); {REMEDY}")
     vocabulary = {
         file.name: _whole_sha256(file)
         for file in sorted(folder.iterdir())

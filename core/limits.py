@@ -116,7 +116,7 @@ PARAMETERS_PER_BYTE = 16
 """Parameters that a model is built with for each byte of its weight files; quantised weights hold up to five."""
 ADAPTERS_DEEP = 8
 """Adapters over each other."""
-HUB_SECONDS = 4.0
+HUB_SECONDS = 3.0
 """Until the hub answers whether a model is there."""
 EPOCHS = 10_000
 """Passes over the training sentences."""

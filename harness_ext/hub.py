@@ -3,6 +3,7 @@
 from pathlib import Path
 from threading import Thread
 
+from ..core.errors import ValueshiftError
 from ..core.limits import HUB_SECONDS
 
 
@@ -18,6 +19,18 @@ def checkpoint_folder(name: str, revision: str | None = "main") -> Path | None:
     except HFValidationError:
         return None
     return Path(found).parent if isinstance(found, str) else None
+
+
+def refuse_absent(*names: str, revision: str | None = None) -> None:
+    """Refuse models that are neither here nor on the hub, before the libraries are imported that would load them.
+
+    Raises:
+        ValueshiftError: names the first one, and says whether it is the name or the network.
+    """
+    for name in names:
+        absent = not Path(name).exists() and checkpoint_folder(name, revision) is None
+        if absent and (trouble := hub_trouble(name, revision)):
+            raise ValueshiftError(f"cannot load {name!r}: {trouble}")
 
 
 def hub_trouble(name: str, revision: str | None = None) -> str | None:
@@ -41,19 +54,22 @@ def hub_trouble(name: str, revision: str | None = None) -> str | None:
 
 def _asked(name: str, revision: str | None) -> str:
     """The trouble that the hub or the library names; empty for none."""
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.constants import ENDPOINT
     from huggingface_hub.errors import (
+        EntryNotFoundError,
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
         OfflineModeIsEnabled,
-        RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
     try:
-        HfApi().model_info(name, revision=revision, timeout=HUB_SECONDS)
+        HfApi().model_info(name, revision=revision, timeout=2 * HUB_SECONDS)
+        get_hf_file_metadata(
+            hf_hub_url(name, "config.json", revision=revision, endpoint=ENDPOINT), timeout=2 * HUB_SECONDS
+        )
     except HFValidationError:
         return "there is no such folder, and no hub model can be named so; give a checkpoint folder or a hub name"
     except OfflineModeIsEnabled:
@@ -65,12 +81,14 @@ def _asked(name: str, revision: str | None) -> str:
         return f"its owner gives access on request; ask for it at {ENDPOINT}/{name} and log in with `hf auth login`"
     except RevisionNotFoundError:
         return f"the hub has no revision '{revision}' of it; give one that it has"
-    except RepositoryNotFoundError:
-        return (
-            f"the hub ({ENDPOINT}) has no such model, or a private one; give a checkpoint folder or a hub name, or log in with "
-            f"`hf auth login`"
-        )
+    except EntryNotFoundError:
+        return "the hub has no config.json of it; of an adapter, download it and give its folder"
     except HfHubHTTPError as error:
+        if error.response.status_code in (401, 403, 404):
+            return (
+                f"the hub ({ENDPOINT}) has no such model, or a private one; give a checkpoint folder or a hub name, or log in "
+                f"with `hf auth login`"
+            )
         return f"the hub ({ENDPOINT}) answers with status {error.response.status_code}; try again later"
     except Exception as error:  # noqa: BLE001 of whichever library carries it
         return f"the hub ({ENDPOINT}) cannot be reached ({type(error).__name__}); check the network, or give a checkpoint folder"

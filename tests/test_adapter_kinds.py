@@ -64,12 +64,13 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
 QUICK = [
     *(
         ("untied", name)
-        for name in (*WHERE, "shared", "ia3", "adalora", "layer norm", "trained tokens", "LoKr", "OFT", "Vera")
+        for name in ("attention", "dora", "embedding", "head and embedding", "saved head", "tokens", "shared")
     ),
-    *(("tied", name) for name in ("embedding", "head", "saved head", "tokens", "trained tokens")),
-    *(("gpt2", name) for name in ("bias", "head and embedding", "saved embedding")),
-    *(("llama", name) for name in ("head", "repeated layers")),
+    *(("tied", name) for name in ("embedding", "head", "trained tokens")),
+    *(("gpt2", name) for name in ("bias", "head and embedding")),
+    ("llama", "repeated layers"),
 ]
+"""One of each way in which an adapted layer shares its weights; the others take a minute."""
 ALL = [(model, name) for model in ATTENTION for name in (*WHERE, *OTHERS)]
 
 

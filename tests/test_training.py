@@ -1,5 +1,6 @@
 """Fine-tuning: what it writes, that it resumes exactly, and how it fails."""
 
+import os
 import resource
 import sys
 from pathlib import Path
@@ -268,3 +269,21 @@ def test_two_processes_share_the_batch(done, base, corpus, tmp_path):
     assert shared.settings["processes"] == 2
     assert shared.metrics["steps"] == single.metrics["steps"] == 8
     assert shared.metrics["loss/dev_before"] == pytest.approx(single.metrics["loss/dev_before"], rel=0.02)
+
+
+def test_a_launchers_settings_change_nothing_and_are_named(done, base, corpus, tmp_path, monkeypatch, caplog):
+    """As `accelerate launch --mixed_precision bf16` sets them; the record says what ran."""
+    launched = {"ACCELERATE_MIXED_PRECISION": "bf16", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"}
+    for name, value in {**launched, "ACCELERATE_DYNAMO_BACKEND": "no"}.items():
+        monkeypatch.setenv(name, value)
+    again = finetune(base, corpus, ["fa"], 40, QUICK, root=tmp_path)
+    assert again.name == done.name and model_digest(checkpoint(again)) == model_digest(checkpoint(done))
+    assert all(f"{name}={value}" in caplog.text for name, value in launched.items()) and "DYNAMO" not in caplog.text
+    assert {name: os.environ[name] for name in launched} == launched
+
+
+@pytest.mark.parametrize("engine", ["DEEPSPEED", "FSDP", "MEGATRON_LM"])
+def test_another_engine_is_refused_before_a_corpus_is_read(base, tmp_path, monkeypatch, engine):
+    monkeypatch.setenv(f"ACCELERATE_USE_{engine}", "true")
+    with pytest.raises(ValueshiftError, match=f"ACCELERATE_USE_{engine} is set"):
+        finetune(base, "no-such-corpus", ["fa"], 40, QUICK, root=tmp_path)
