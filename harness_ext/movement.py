@@ -14,6 +14,7 @@ from ..core.errors import ValueshiftError
 from ..core.languages import LANGUAGES
 from ..core.probes import Item
 from ..core.surveys import SurveyTruth
+from .alignment import alignment_metrics
 
 
 def movement(
@@ -72,14 +73,13 @@ def movement_metrics(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
     """
     metrics: dict[str, float] = {}
     if "similarity" in tables:
-        metrics["0_overview/similarity"] = tables["similarity"]["spearman"].iloc[0]
+        metrics["similarity"] = tables["similarity"]["spearman"].iloc[0]
     if "parallelism" in tables:
-        metrics["0_overview/parallelism"] = tables["parallelism"]["cosine"].iloc[0]
+        metrics["parallelism"] = tables["parallelism"]["cosine"].iloc[0]
     if "alignment_change" in tables:
         changes = tables["alignment_change"]
         own = changes[changes["country"] == changes["language"].map(_country)]
-        names = "rho_change/" + own["language"] + "." + own["country"]
-        metrics |= dict(zip(names, own["change"], strict=True))
+        metrics |= alignment_metrics(own, "rho_change", "change")
     if "mean_dissimilarity" in tables:
         means = tables["mean_dissimilarity"]
         metrics |= dict(zip("dissimilarity/" + means["model"], means["dissimilarity"], strict=True))

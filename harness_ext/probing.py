@@ -81,6 +81,7 @@ def ask(model: str, asked: ProbeSet, languages: Sequence[str], root: Path, how: 
         "batch_size": how.batch_size or "auto",
         "device": device,
         "revision": how.revision,
+        "limit": how.limit,
     }
     scores = pd.concat([pd.read_parquet(cached[language]) for language in languages], ignore_index=True)
     return ProbeRun(model, inputs, settings, scores)

@@ -102,6 +102,7 @@ def runs_from_samples(config: Mapping[str, Any], samples: Iterable[Mapping[str, 
         "engine": f"lm-eval {config.get('model')}",
         "batch_size": config.get("batch_size"),
         "device": config.get("device"),
+        "limit": config.get("limit"),
     }
     return [
         ProbeRun(
