@@ -89,11 +89,11 @@ def _influence(
 
 
 def metrics_of(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
-    """`0_overview/...`: number of shifts, means over them; `share/<test language>.<fine-tuning language>` of the top."""
+    """Bare names: number of shifts, means over them; `share/<test language>.<fine-tuning language>` of the top."""
     queries, shares = tables["queries"], tables["shares"]
     means = queries[["stability", "token_overlap", "random_overlap"]].mean().dropna()
-    metrics = {"0_overview/shifted": float(len(queries))}
-    metrics |= {f"0_overview/{name}": float(value) for name, value in means.items()}
+    metrics = {"shifted": float(len(queries))}
+    metrics |= {str(name): float(value) for name, value in means.items()}
     top = shares[shares["side"] == "top"]
     members = zip(top["language"], top["train_language"], top["share"], strict=True)
     return metrics | {f"share/{language}.{trained}": float(share) for language, trained, share in members}

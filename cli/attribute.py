@@ -146,7 +146,7 @@ def _print_record(folder: Path) -> None:
             for row in shares.itertuples()
         ],
     )
-    believed = {name.removeprefix("0_overview/"): value for name, value in record.metrics.items() if name[:2] == "0_"}
+    believed = {name: value for name, value in record.metrics.items() if "/" not in name}
     names = {
         "stability": "stability of the top between projections",
         "token_overlap": "in common with token overlap (BM25)",

@@ -92,7 +92,7 @@ def _print_probe(title: str, folder: Path) -> None:
     from ..core.records import read_record, read_table
 
     record = read_record(folder)
-    members = {name: value for name, value in record.metrics.items() if not name.startswith("rho/")}
+    members = record.metrics
     languages = [name.removeprefix("questions/") for name in members if name.startswith("questions/")]
     aligned = {}
     if "alignment" in record.tables:

@@ -127,11 +127,19 @@ def survey_alignment(
     return table
 
 
-def alignment_metrics(table: pd.DataFrame) -> dict[str, float]:
-    """`rho/<language>.<ISO3>` of every defined correlation."""
-    known = table[table["spearman"].notna()]
-    pairs = zip(known["language"], known["country"], known["spearman"], strict=True)
-    return {f"rho/{code}.{country}": float(value) for code, country, value in pairs}
+def alignment_metrics(table: pd.DataFrame, name: str = "rho", column: str = "spearman") -> dict[str, float]:
+    """Every defined correlation, or change of one, with its interval and its number of questions.
+
+    `<name>/<language>.<ISO3>`, and likewise `<name>_low`, `<name>_high` and `<name>_n`.
+    """
+    known = table[table[column].notna()]
+    parts = ((column, ""), ("low", "_low"), ("high", "_high"), ("n", "_n"))
+    return {
+        f"{name}{ending}/{row['language']}.{row['country']}": float(row[part])
+        for part, ending in parts
+        for row in known.to_dict("records")
+        if pd.notna(row[part])
+    }
 
 
 def survey_identity(truth: SurveyTruth) -> dict[str, str]:

@@ -55,8 +55,8 @@ def compare(base: ProbeRun, tuned: ProbeRun, root: Path) -> tuple[Path, dict[str
     overall = unchanged(before, after, items, by=(), selection=selection).iloc[0]
     metrics = _by_member("kept", tables["kept"], "language") | _by_member("kept_cat", tables["kept_cat"], "category")
     if pd.notna(overall["unchanged"]):
-        metrics["0_overview/kept"] = float(overall["unchanged"])
-        metrics["0_overview/shifted"] = float(round(overall["n"] * (1 - overall["unchanged"])))
+        metrics["kept"] = float(overall["unchanged"])
+        metrics["shifted"] = float(round(overall["n"] * (1 - overall["unchanged"])))
     survey = survey_identity(truth) if truth else None
     folder = write_record(
         root,

@@ -13,7 +13,7 @@ from ..analysis.similarity import dissimilarity, mean_dissimilarity, structure
 from ..core.errors import ValueshiftError
 from ..core.probes import Item
 from ..core.surveys import SurveyTruth
-from .alignment import Countries, countries_of
+from .alignment import Countries, alignment_metrics, countries_of
 
 
 def movement(
@@ -78,14 +78,13 @@ def movement_metrics(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
     """
     metrics: dict[str, float] = {}
     if "similarity" in tables:
-        metrics["0_overview/similarity"] = tables["similarity"]["spearman"].iloc[0]
+        metrics["similarity"] = tables["similarity"]["spearman"].iloc[0]
     if "parallelism" in tables:
-        metrics["0_overview/parallelism"] = tables["parallelism"]["cosine"].iloc[0]
+        metrics["parallelism"] = tables["parallelism"]["cosine"].iloc[0]
     if "alignment_change" in tables:
         changes = tables["alignment_change"]
         own = changes[changes["own"]]
-        names = "rho_change/" + own["language"] + "." + own["country"]
-        metrics |= dict(zip(names, own["change"], strict=True))
+        metrics |= alignment_metrics(own, "rho_change", "change")
     if "mean_dissimilarity" in tables:
         means = tables["mean_dissimilarity"]
         metrics |= dict(zip("dissimilarity/" + means["model"], means["dissimilarity"], strict=True))

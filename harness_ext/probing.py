@@ -100,6 +100,7 @@ def ask(model: str, asked: ProbeSet, languages: Sequence[str], root: Path, how: 
         **{name: _said(tables, name) for name in ("device", "attention", "largest_batch")},
         "adapter_over": base.name if base else None,
         "revision": how.revision,
+        "limit": how.limit,
     }
     for table in tables:
         table.attrs = {}

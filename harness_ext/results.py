@@ -157,8 +157,8 @@ def _row(sample: Sample) -> dict[str, object]:
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a run of the harness used besides its inputs, as the record keeps it."""
-    used = {name: config.get(name) for name in ("batch_size", "device")}
-    plain = {name: value if isinstance(value, int | str | None) else str(value) for name, value in used.items()}
+    used = {name: config.get(name) for name in ("batch_size", "device", "limit")}
+    plain = {name: value if isinstance(value, int | float | str | None) else str(value) for name, value in used.items()}
     return {"model": _model_name(config), "engine": f"lm-eval {config.get('model')}", **plain}
 
 

@@ -59,7 +59,7 @@ def test_it_says_what_it_found_whether_to_believe_it_and_what_next(run):
     assert f"Record: {folder.relative_to(run.root.parent)}" in done.stdout
     page = Path(done.stdout.split("Read the sentences: ")[1].splitlines()[0])
     assert page.is_file() and (page.parent / "top100.json").is_file()
-    assert f"{record.metrics['0_overview/stability']:.2f}" in done.stdout
+    assert f"{record.metrics['stability']:.2f}" in done.stdout
     assert f"{shares['share'][0]:.3f}" in done.stdout
     assert all(note[:40] in done.stdout for note in record.notes)
     assert "MLflow: " in done.stdout and "Next: valueshift attribute check --base" in done.stdout

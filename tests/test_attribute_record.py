@@ -95,8 +95,8 @@ def test_the_record_names_its_inputs_and_what_to_believe(tuned, attributed):
     assert record.settings["finetune"] == finetune_record.name
     assert record.inputs["base"] == finetune_record.inputs["model"]
     assert record.inputs["tuned"] == [finetune_record.settings["checkpoint_digest"]]
-    assert record.metrics["0_overview/shifted"] == len(queries)
-    assert record.metrics["0_overview/stability"] == pytest.approx(queries["stability"].mean())
+    assert record.metrics["shifted"] == len(queries)
+    assert record.metrics["stability"] == pytest.approx(queries["stability"].mean())
     row = shares[(shares["side"] == "top") & (shares["language"] == "tr") & (shares["train_language"] == "fa")]
     assert record.metrics["share/tr.fa"] == pytest.approx(row["share"].item())
     assert any(note.startswith("UNSTABLE") for note in record.notes) == (queries["stability"].mean() < 0.7)

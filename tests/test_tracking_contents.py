@@ -254,12 +254,12 @@ def test_the_top_examples_of_an_attribution_are_an_artifact(root: Path, client: 
     finetune = read_record(finetune_record(root))
     inputs = {"base": BASE, "tuned": [TUNED], "finetune": [finetune.digest]}
     settings = {"base": f"probe-{digest('p')}", "tuned": f"probe-{digest('q')}", "output": str(output)}
-    metrics = {"0_overview/stability": 0.54321, "share/de.fa": 0.25}
+    metrics = {"stability": 0.54321, "share/de.fa": 0.25}
     folder = write_record(root, "attribution", inputs, tables, settings=settings, metrics=metrics)
     run = run_of(client, publish(folder, root).run_id)
     names = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert names == {"record.json", "influence.parquet", "influence.json", "top100.json"}
-    assert run.data.metrics == {"0_overview/stability": 54.3, "share/de.fa": 25.0}
+    assert run.data.metrics == {"stability": 0.54321, "share/de.fa": 0.25}
     assert run.data.params["tuned_on.languages"] == "fa"
     assert "finetune" not in run.data.params
     assert [item.dataset.digest for item in run.inputs.dataset_inputs] == [CORPUS["digest"]]
@@ -287,6 +287,15 @@ def test_everything_of_an_active_run_is_in_the_records_folder(root: Path, chosen
 
 
 # Views
+
+
+def test_a_new_experiment_links_to_its_views(root: Path, client: MlflowClient) -> None:
+    with opened(root, f"sqlite:///{root / 'mlflow.db'}") as connection:
+        new = experiment_id(connection, "valueshift")
+    note = client.get_experiment(new).tags["mlflow.note.content"]
+    for view in VIEWS:
+        assert f"[{view.title}](#/experiments/{new}/runs?" in note
+        assert f"viewStateShareKey={view.key})" in note
 
 
 def test_an_older_experiment_receives_the_saved_views(root: Path, client: MlflowClient) -> None:

@@ -1,4 +1,4 @@
-"""Names and figures of a record in MLflow: any name is taken, figures are rounded, runs are named by their models."""
+"""Names and figures of a record in MLflow: any name is taken, figures are the record's, runs are named by their models."""
 
 from typing import Any
 
@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name, _validate_param
 from valueshift.core.digests import digest
-from valueshift.core.errors import ValueshiftError
 from valueshift.core.records import RunRecord
 from valueshift.tracking import schema
 
@@ -28,46 +27,33 @@ def test_any_name_becomes_one_that_mlflow_takes_and_none_is_lost(names: list[str
 
 
 def test_a_clean_name_stays() -> None:
-    for name in ("kept/de", "rho/de.DEU", "0_overview/kept", "a b:c-d"):
+    for name in ("kept/de", "rho/de.DEU", "kept", "a b:c-d"):
         assert schema.clean(name) == name
     assert schema.clean("kept (%)/de@x") == "kept ___/de_x"
 
 
-def test_fractions_are_percentages_correlations_have_three_decimals_and_other_values_all() -> None:
-    shown_metrics = schema.metrics(
-        record({"kept/de": 0.83172, "kept/fa": 0.6, "rho/de.DEU": 0.1234567, "loss": 2.71828})
-    )
-    assert shown_metrics == {
-        "0_overview/kept": 71.6,
-        "0_overview/rho": 0.123,
-        "kept/de": 83.2,
-        "kept/fa": 60.0,
-        "rho/de.DEU": 0.123,
-        "loss": 2.71828,
-    }
-
-
-def test_a_percentage_in_a_record_is_refused_rather_than_multiplied_again() -> None:
-    with pytest.raises(ValueshiftError, match=r"kept/de is 83\.2.* between -1 and 1"):
-        schema.metrics(record({"kept/de": 83.2}))
+def test_mlflow_has_the_values_of_the_record_and_no_mean_over_countries() -> None:
+    given = {"kept/de": 0.83172, "kept/fa": 0.6, "rho/de.DEU": 0.1234567, "rho_low/de.DEU": -0.2, "rho/fa.IRN": 0.5}
+    found = schema.metrics(record({**given, "loss": 2.71828}))
+    assert found == {"loss": 2.71828, "kept": pytest.approx((0.83172 + 0.6) / 2), **given}
 
 
 def test_overview_comes_first_sums_counts_and_leaves_a_given_one_alone() -> None:
-    metrics = {"questions/de": 6.0, "kept/de": 0.5, "questions/fa": 5.0, "0_overview/kept": 0.25}
+    metrics = {"questions/de": 6.0, "kept/de": 0.5, "questions/fa": 5.0, "kept": 0.25}
     assert list(schema.metrics(record(metrics)).items()) == [
-        ("0_overview/kept", 25.0),
-        ("0_overview/questions", 11.0),
+        ("questions", 11.0),
+        ("kept", 0.25),
         ("questions/de", 6.0),
         ("questions/fa", 5.0),
-        ("kept/de", 50.0),
+        ("kept/de", 0.5),
     ]
 
 
-def test_at_most_sixty_metrics_and_the_description_says_how_many_are_elsewhere() -> None:
-    many = record({f"kept/l{number}": 0.5 for number in range(80)}, notes=("First.", "Second."))
+def test_metrics_are_bounded_and_the_description_says_how_many_are_elsewhere() -> None:
+    many = record({f"kept/l{number}": 0.5 for number in range(170)}, notes=("First.", "Second."))
     names = list(schema.metrics(many))
-    assert len(names) == 60
-    assert names[0] == "0_overview/kept"
+    assert len(names) == schema.METRICS_LIMIT == 150
+    assert names[0] == "kept"
     assert schema.description(many) == ("- First.\n- Second.\n- 21 more metrics are in the artifact `record.json`.")
 
 

@@ -3,15 +3,20 @@
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
-from tracking_stores import all_runs, contents, is_complete, probe_record, scores, sqlite_uri
+from mlflow.exceptions import MlflowException
+from tracking_stores import all_runs, contents, free_port, is_complete, probe_record, scores, sqlite_uri
 from valueshift.analysis.profiles import profile
 from valueshift.analysis.readings import READINGS
+from valueshift.cli.results import publish as publish_command
+from valueshift.cli.show import publish_records
 from valueshift.core.digests import digest
+from valueshift.core.errors import ValueshiftError
 from valueshift.core.paths import mlflow_uri
 from valueshift.core.probes import probe_set
 from valueshift.core.records import read_record, read_table, write_record
@@ -20,7 +25,7 @@ from valueshift.harness_ext.probe_record import write_probe_record
 from valueshift.harness_ext.results import ProbeRun
 from valueshift.tracking import schema
 from valueshift.tracking.contents import TABLE_ROWS_LIMIT, write_tables
-from valueshift.tracking.publish import Published, publish, publish_missing
+from valueshift.tracking.publish import Published, publish, publish_all, publish_missing
 
 
 def test_a_published_record_is_whole_in_mlflow(tmp_path: Path) -> None:
@@ -41,8 +46,8 @@ def test_a_published_record_is_whole_in_mlflow(tmp_path: Path) -> None:
     assert run.data.params == schema.params(original)
     assert run.data.params["model"] == "google/mt5-small"
     share = (scores().query("language == 'de'")["answer"] == "first").mean()
-    assert run.data.metrics["first_share/de"] == round(100 * share, 1)
-    assert run.data.metrics["0_overview/questions"] == 12
+    assert run.data.metrics["first_share/de"] == share
+    assert run.data.metrics["questions"] == 12
     datasets = {item.dataset.name: (item.dataset.digest, item.tags[0].value) for item in run.inputs.dataset_inputs}
     assert datasets == {"wvs": (digest(original.inputs["probes"]), "probes")}
     (model,) = [client.get_logged_model(item.model_id) for item in run.inputs.model_inputs]
@@ -163,3 +168,76 @@ def test_a_user_without_a_name_can_publish(root: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("getpass.getuser", nameless)
     publish(probe_record(root), root)
     assert [run.data.tags["mlflow.user"] for run in all_runs(sqlite_uri(root))] == ["unknown"]
+
+
+# The command
+
+
+def test_publish_of_one_record_looks_at_no_other(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = probe_record(root), probe_record(root, "other")
+    (other / "record.json").write_text("{")
+    publish_command([one], root)
+    publish_command([one], root)
+    said = capsys.readouterr().out
+    assert f"Sent 1 records that MLflow did not have.\n  {one.name}: sqlite:///{root}/mlflow.db" in said
+    assert "MLflow has all records." in said
+    assert [run.data.tags[schema.RECORD] for run in all_runs(sqlite_uri(root))] == [one.name]
+
+
+def test_of_several_paths_each_is_published_for_itself(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, damaged, empty = probe_record(root), probe_record(root, "damaged"), root / "nothing"
+    (damaged / "record.json").write_text("{")
+    empty.mkdir()
+    with pytest.raises(ValueshiftError) as caught:
+        publish_command([empty, damaged, good], root)
+    assert f"Sent 1 records that MLflow did not have.\n  {good.name}: " in capsys.readouterr().out
+    assert f"{empty} is neither a run record nor" in str(caught.value)
+    assert f"{damaged}/record.json is damaged" in str(caught.value)
+    assert f"MLflow has 1 records and lacks 1: {damaged.name}" in str(caught.value)
+
+
+def test_a_record_that_mlflow_refuses_stops_no_other(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused, good = probe_record(root, "refused"), probe_record(root, "good")
+    original = MlflowClient.create_run
+
+    def choosy(self: MlflowClient, *arguments: Any, **options: Any) -> Any:
+        if "refused" in str(arguments):
+            raise MlflowException("no such model here")
+        return original(self, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "create_run", choosy)
+        account = publish_all([refused, good], root)
+    assert [done.record for done in account.sent] == [good.name]
+    assert list(account.failed) == [refused.name]
+    assert "no such model here; the record is kept" in str(account.complaint())
+    assert [done.record for done in publish_missing(root)] == [refused.name]
+
+
+def test_a_command_whose_work_is_done_does_not_fail_for_mlflow(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = [probe_record(root), probe_record(root, "other")]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    publish_records(root, *records)
+    said = capsys.readouterr().err
+    assert said.startswith("warning: MLflow at http://127.0.0.1:")
+    assert said.endswith(f"MLflow has 0 records and lacks 2: {records[0].name}, {records[1].name}\n")
+
+
+def test_ctrl_c_while_publishing_leaves_whole_records_and_the_next_finishes(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = probe_record(root)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_artifacts", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            publish(folder, root)
+    assert "stopped: the record is kept, and `valueshift publish` sends it" in caplog.text
+    assert [is_complete(run) for run in all_runs(sqlite_uri(root))] == [False]
+    assert len(publish_missing(root)) == 1
+    assert [is_complete(run) for run in all_runs(sqlite_uri(root))] == [True]

@@ -95,8 +95,8 @@ def _sentence(error: Exception, uri: str) -> ValueshiftError | None:
         return ValueshiftError(f"{store} refuses: {reason}; {KEPT} when that is repaired")
     if isinstance(error, ImportError):
         return ValueshiftError(f"{store} needs a package: {reason}; install it: {KEPT}")
-    if isinstance(error, OSError) and error.filename:
-        reason = line(f"cannot write {error.filename}: {error.strerror or error}", uri)
+    if isinstance(error, OSError) and error.filename != "":  # "" is the place of a server that gave none
+        reason = line(f"cannot write {error.filename or 'its files'}: {error.strerror or error}", uri)
         return ValueshiftError(f"{store} {reason}; {KEPT} when that is repaired")
     if any(
         frame.f_globals.get("__name__", "").startswith("mlflow.") for frame, _ in traceback.walk_tb(error.__traceback__)

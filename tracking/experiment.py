@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from ..core.errors import ValueshiftError
 from ..core.paths import mlflow_experiment, mlflow_experiment_id, mlflow_uri
 from .address import shown, sqlite_file
 from .client import answered, lacks
-from .views import LAYOUT, VIEWS
+from .schema import DESCRIPTION
+from .views import LAYOUT, VIEWS, note
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +105,9 @@ def experiment_id(client: MlflowClient, name: str) -> str:
     database = sqlite_file(client.tracking_uri)
     artifacts = (database.parent / "mlartifacts").as_uri() if database else None
     try:
-        return answered(client, client.create_experiment(name, artifact_location=artifacts, tags=_VIEWS | LAYOUT))
+        identity = client.create_experiment(name, artifact_location=artifacts, tags=_VIEWS | LAYOUT)
+        _set_tags(client, answered(client, identity), {DESCRIPTION: note(identity)})
+        return str(identity)
     except MlflowException as error:
         if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
             raise
@@ -112,12 +116,17 @@ def experiment_id(client: MlflowClient, name: str) -> str:
 
 def _with_views(client: MlflowClient, found: Experiment) -> str:
     """Id of an experiment that is there, which gets our saved views."""
+    _set_tags(
+        client, found.experiment_id, {tag: state for tag, state in _VIEWS.items() if found.tags.get(tag) != state}
+    )
+    return str(found.experiment_id)
+
+
+def _set_tags(client: MlflowClient, identity: str, tags: Mapping[str, str]) -> None:
     try:
-        for tag, state in _VIEWS.items():
-            if found.tags.get(tag) != state:
-                client.set_experiment_tag(found.experiment_id, tag, state)
+        for tag, value in tags.items():
+            client.set_experiment_tag(identity, tag, value)
     except MlflowException as error:
         if not lacks(error):
             raise
         log.warning("MLflow at %s takes no tags of experiments: saved views are left out", shown(client.tracking_uri))
-    return str(found.experiment_id)

@@ -14,9 +14,11 @@ are linked by tags, so that `tags."valueshift.base" = "<digest>"` finds every co
   `languages`, `probes` = digest of all probe files, `format`, `dtype`, `seed`; `version.<library>`; of a model that was
   fine-tuned here `tuned_on.languages`, `.corpus`, `.size`, `.seed`, `.placebo`, by which runs can be grouped. What is a tag
   or a dataset is no param. A value over 500 characters is not cut: the param says so and the whole is in `record.json`.
-- **Metrics**: `<family>/<member>`, at most 60 a run; the families are in `FAMILIES`. Records hold fractions; MLflow, whose
-  charts show two decimals, gets percentages with one decimal, and correlations with three. The mean or total of a family
-  is in the first section, `0_overview/<family>`. Metrics of other names are passed on unchanged.
+- **Metrics**: `<family>/<member>`, at most 150 a run, with the record's own values: **one quantity has one unit everywhere
+  in data**, records, lm-eval's output, tables and MLflow alike. Shares and `p_first` are fractions from 0 to 1, correlations
+  and cosines go from -1 to 1; a percentage is only in prose, with its sign. The families are in `FAMILIES`. The mean or
+  total of a family is `<family>` alone, in MLflow's first section and with what differs at the beginning, since columns are
+  narrow; correlations with different countries have no mean. Metrics of other names are passed on unchanged.
   The losses of a finetune run are `curve/<split>`, step by step.
 - **Inputs**: the probe set (context `probes`), the survey (`survey`) and the corpus (`training`) as datasets by name and
   digest; each checkpoint as an external model by path and digest, never uploaded. A finetune run's checkpoint is its output.
@@ -33,7 +35,6 @@ from pathlib import Path, PurePath
 from typing import Any, Literal, NamedTuple
 
 from ..core.digests import digest, file_sha256
-from ..core.errors import ValueshiftError
 from ..core.limits import JSON_BYTES
 from ..core.outside import regular_file
 from ..core.records import RunRecord
@@ -49,8 +50,7 @@ PUBLISHING, COMPLETE = "publishing", "complete"
 MODELS = ("model", "base", "tuned")  # keys of a record's inputs that refer to models; each is a tag `valueshift.<key>`
 DESCRIPTION = "mlflow.note.content"
 
-OVERVIEW = "0_overview/"
-METRICS_LIMIT = 60
+METRICS_LIMIT = 150  # a run of thirteen languages has some 120; MLflow's pages are slow with many hundreds
 PARAM_LIMIT = 500  # characters; MLflow cuts at 6,000 without a word, older servers refuse more than 500
 DESCRIPTION_LIMIT = 4000  # characters; MLflow cuts tags at 8,000
 
@@ -59,30 +59,33 @@ class Family(NamedTuple):
     """Metrics that share the part of their name before the slash."""
 
     meaning: str
-    unit: Literal["fraction", "correlation", "plain"]
-    """A fraction of the record is a percentage with one decimal in MLflow, a correlation or cosine has three decimals."""
-    overview: Literal["mean", "sum"] | None
+    overview: Literal["mean", "sum"] | None = None
     """How the members are summed up in the overview."""
 
 
 FAMILIES: dict[str, Family] = {
-    "p_first": Family("mean p_first per language [3.5]", "fraction", "mean"),
-    "first_share": Family("share of questions answered with the first option [3.4]", "fraction", "mean"),
-    "questions": Family("number of questions", "plain", "sum"),
-    "kept": Family("share of common questions with the same answer, per language [5.2.1]", "fraction", "mean"),
-    "kept_cat": Family("the same per category", "fraction", None),
-    "readings_agree": Family("share of questions on which all readings give one answer", "fraction", "mean"),
-    "rho": Family("Spearman correlation with a country, `rho/<language>.<ISO3>` [5.1]", "correlation", "mean"),
-    "rho_change": Family("its change by fine-tuning [Table 3]", "correlation", "mean"),
-    "dissimilarity": Family("mean dissimilarity of languages [5.2.1, 6]", "correlation", None),
-    "share": Family(
-        "share of a fine-tuning language among the top examples, `share/<test>.<tuned>` [7]", "fraction", None
-    ),
-    "stability": Family("share of the top examples on which two projections agree", "fraction", None),
-    "token_overlap": Family("share of the top examples that token overlap finds too", "fraction", None),
-    "random_overlap": Family("the same of a random ranking", "fraction", None),
-    "similarity": Family("correlation of two similarity structures [Fig. 5, 12]", "correlation", None),
-    "parallelism": Family("mean cosine between the changes of languages [Fig. 4, 11]", "correlation", None),
+    "p_first": Family("mean p_first per language [3.5]", "mean"),
+    "first_share": Family("share of questions answered with the first option [3.4]", "mean"),
+    "questions": Family("number of questions", "sum"),
+    "kept": Family("share of common questions with the same answer, per language [5.2.1]", "mean"),
+    "kept_cat": Family("the same per category"),
+    "shifted": Family("number of answers that changed"),
+    "readings_agree": Family("share of questions on which all readings give one answer", "mean"),
+    "rho": Family("Spearman correlation with a country, `rho/<language>.<ISO3>` [5.1]"),
+    "rho_low": Family("lower end of its 95% interval, over batteries"),
+    "rho_high": Family("upper end"),
+    "rho_n": Family("number of questions that it is over"),
+    "rho_change": Family("its change by fine-tuning [Table 3]"),
+    "rho_change_low": Family("lower end of the 95% interval of the change, over batteries"),
+    "rho_change_high": Family("upper end"),
+    "rho_change_n": Family("number of questions that the change is over"),
+    "dissimilarity": Family("mean dissimilarity of languages [5.2.1, 6]"),
+    "share": Family("share of a fine-tuning language among the top examples, `share/<test>.<tuned>` [7]"),
+    "stability": Family("share of the top examples on which two projections agree"),
+    "token_overlap": Family("share of the top examples that token overlap finds too"),
+    "random_overlap": Family("the same of a random ranking"),
+    "similarity": Family("correlation of two similarity structures [Fig. 5, 12]"),
+    "parallelism": Family("mean cosine between the changes of languages [Fig. 4, 11]"),
 }
 
 
@@ -117,39 +120,22 @@ def _distinct(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return named
 
 
-def _family(name: str) -> Family | None:
-    return FAMILIES.get(name.removeprefix(OVERVIEW).split("/")[0])
-
-
-def _shown(name: str, value: float) -> float:
-    family = _family(name)
-    if family is None or family.unit == "plain":
-        return value
-    if family.unit == "fraction" and not -1 <= value <= 1:
-        raise ValueshiftError(f"metric {name} is {value:g}, but fractions and their changes lie between -1 and 1")
-    return round(100 * value, 1) if family.unit == "fraction" else round(value, 3)
-
-
 def _overview(metrics: Mapping[str, float]) -> Iterator[tuple[str, float]]:
     for name, family in FAMILIES.items():
         members = [value for metric, value in metrics.items() if metric.startswith(f"{name}/")]
-        if members and family.overview and f"{OVERVIEW}{name}" not in metrics:
-            yield f"{OVERVIEW}{name}", sum(members) / (len(members) if family.overview == "mean" else 1)
+        if members and family.overview and name not in metrics:
+            yield name, sum(members) / (len(members) if family.overview == "mean" else 1)
 
 
 def _all_metrics(record: RunRecord) -> list[tuple[str, float]]:
-    """Overview and metrics as MLflow shows them, family by family in the order of their first appearance."""
-    together = {name: _shown(name, value) for name, value in [*record.metrics.items(), *_overview(record.metrics)]}
-    families = list(dict.fromkeys([OVERVIEW.rstrip("/"), *(name.split("/")[0] for name in together)]))
-    return sorted(together.items(), key=lambda item: families.index(item[0].split("/")[0]))
+    """Overview, then family by family in the order of their first appearance."""
+    together = record.metrics | dict(_overview(record.metrics))
+    families = list(dict.fromkeys(name.split("/")[0] for name in together))
+    return sorted(together.items(), key=lambda item: ("/" in item[0], families.index(item[0].split("/")[0])))
 
 
 def metrics(record: RunRecord) -> dict[str, float]:
-    """The run's metrics, the first `METRICS_LIMIT`.
-
-    Raises:
-        ValueshiftError: a fraction is outside -1 to 1.
-    """
+    """The run's metrics, the first `METRICS_LIMIT`."""
     return _distinct(_all_metrics(record)[:METRICS_LIMIT])
 
 

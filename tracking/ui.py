@@ -13,7 +13,7 @@ from . import MLFLOW_SWITCHES
 from .address import shown
 from .client import opened
 from .experiment import experiment
-from .views import VIEWS
+from .views import VIEWS, page
 
 HOST = "127.0.0.1"
 
@@ -40,7 +40,7 @@ def ui_environment() -> dict[str, str]:
 
 def view_address(server: str, experiment: str, key: str) -> str:
     """The runs page of an experiment with one of our views."""
-    return f"{server}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={key}"
+    return f"{server}/#{page(experiment, key)}"
 
 
 def serve(root: Path, port: int = 5000, announce: Callable[[str], object] = print) -> int:

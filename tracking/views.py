@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.languages import LANGUAGES, TEST_LANGUAGES
-from .schema import FAMILIES, KIND, OVERVIEW
+from .schema import FAMILIES, KIND
 
 LAYOUT = {"mlflow.experimentKind": "custom_model_development"}
 """Tag of an experiment whose pages are laid out for training runs, not for generative AI."""
@@ -41,8 +41,17 @@ class View:
         return f"{_TAG}{self.key}", json.dumps(state)
 
 
-def _overview(*names: str) -> tuple[str, ...]:
-    return tuple(f"metrics.`{OVERVIEW}{name}`" for name in names)
+def _metrics(*names: str) -> tuple[str, ...]:
+    return tuple(f"metrics.`{name}`" for name in names)
+
+
+def _with_own_country(*families: str) -> tuple[str, ...]:
+    pairs = [f"{code}.{LANGUAGES[code].country}" for code in TEST_LANGUAGES]
+    return _metrics(*(f"{family}/{pair}" for family in families for pair in pairs))
+
+
+def _of_languages(*families: str) -> tuple[str, ...]:
+    return _metrics(*(f"{family}/{code}" for family in families for code in TEST_LANGUAGES))
 
 
 VIEWS = (
@@ -50,8 +59,9 @@ VIEWS = (
         "valueshift",
         "all runs",
         columns=(
-            *_overview(*(name for name, family in FAMILIES.items() if family.overview == "mean")),
             f"tags.`{KIND}`",
+            *_metrics(*(name for name, family in FAMILIES.items() if family.overview), "shifted"),
+            *_with_own_country("rho"),
         ),
     ),
     View(
@@ -60,8 +70,8 @@ VIEWS = (
         f"{_COMPARISONS} and params.`tuned_on.placebo` = 'false'",
         (
             *_TUNED_ON,
-            *_overview("kept", "shifted"),
-            *(f"metrics.`kept/{code}`" for code in TEST_LANGUAGES),
+            *_metrics("kept", "shifted"),
+            *_of_languages("kept"),
         ),
         ("tuned_on.languages",),
     ),
@@ -71,15 +81,26 @@ VIEWS = (
         _COMPARISONS,
         (
             *_TUNED_ON,
-            *_overview("rho_change", "similarity", "parallelism"),
-            *(f"metrics.`rho_change/{code}.{LANGUAGES[code].country}`" for code in TEST_LANGUAGES),
+            *_metrics("similarity", "parallelism"),
+            *_with_own_country("rho_change"),
         ),
     ),
     View(
         "seeds",
         "seeds",
         _COMPARISONS,
-        (*_TUNED_ON, *_overview("kept", "shifted", "rho_change", "similarity", "parallelism")),
+        (*_TUNED_ON, *_metrics("kept", "shifted", "similarity", "parallelism"), *_with_own_country("rho_change")),
         ("tuned_on.languages", "tuned_on.corpus", "tuned_on.size", "tuned_on.placebo"),
     ),
 )
+
+
+def note(experiment: str) -> str:
+    """The description of an experiment of ours: links to its views, since MLflow's own table shows no metric of any run."""
+    links = [f"[{view.title}](#{page(experiment, view.key)})" for view in VIEWS]
+    return f"Runs with their figures: {', '.join(links)}."
+
+
+def page(experiment: str, key: str) -> str:
+    """The part after `#` of the address of the runs page with one of our views."""
+    return f"/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={key}"
