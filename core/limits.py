@@ -65,9 +65,9 @@ LINE_CHARACTERS = 16 << 20
 """Of one line of text or of a table."""
 XML_BYTES = 64 << 20
 """Of one XML file; a Bible has 13 MB at most."""
-XML_ELEMENTS = 2_000_000
+XML_ELEMENTS = 500_000
 XML_DEPTH = 100
-"""Elements of one XML file, and how many lie within each other."""
+"""Elements of one XML file, of which a Bible has 40,000, and how many lie within each other."""
 ARTICLE_CHARACTERS = 2 << 20
 """Of one field of a table of news."""
 SPLIT_CHARACTERS = 5_000

@@ -1,11 +1,12 @@
 """Reading a Parquet file that others may have written, or that was damaged since."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from . import limits
 from .errors import ValueshiftError
+from .names import shown
 from .outside import regular_file
 
 if TYPE_CHECKING:
@@ -13,11 +14,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def read_parquet(path: Path, columns: Mapping[str, Literal["text", "number"]], remedy: str) -> "pd.DataFrame":
+def read_parquet(
+    path: Path, what: str, columns: Mapping[str, Literal["text", "number"]], remedy: str
+) -> "pd.DataFrame":
     """These columns of a Parquet file, without a missing value; what pandas wrote as an index is a column like others.
 
     Args:
         path: of the file.
+        what: it should be, for the message.
         columns: by name what they hold: `text` also takes whole numbers and categories, and is given as text.
         remedy: what the user can do about it, for the message.
 
@@ -25,38 +29,40 @@ def read_parquet(path: Path, columns: Mapping[str, Literal["text", "number"]], r
         ValueshiftError: it is no regular file, no Parquet, too large, lacks a column or holds something else in it.
     """
     import pandas as pd
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     regular_file(path, remedy, limits.PARQUET_BYTES)
     try:
         with pq.ParquetFile(path) as file:
-            if file.metadata.num_rows > limits.PARQUET_ROWS:
-                rows = f"{file.metadata.num_rows:,} rows, at most {limits.PARQUET_ROWS:,} are read"
-                raise ValueshiftError(f"{path} has {rows}; {remedy}")
-            schema = file.schema_arrow
-            indexes = (schema.pandas_metadata or {}).get("index_columns", ())
-            ranges = [index for index in indexes if isinstance(index, dict) and index.get("name") in columns]
-            held = [name for name in columns if schema.names.count(name) == 1]
-            table = file.read(columns=held).replace_schema_metadata(None)
-            for index in ranges:  # pandas keeps an index of consecutive numbers in words only
-                numbers = range(index["start"], index["stop"], index["step"])
-                table = table.append_column(index["name"], pa.array(numbers, pa.int64()))
-        if lacking := [name for name in columns if name not in table.column_names]:
-            raise ValueshiftError(f"{path} has no column {lacking[0]}; {remedy}")
+            rows = file.metadata.num_rows
+            if rows > limits.PARQUET_ROWS:
+                raise ValueError(f"it has {rows:,} rows, at most {limits.PARQUET_ROWS:,} are read")
+            table = file.read(columns=[name for name in columns if file.schema_arrow.names.count(name) == 1])
+            table = _with_range(table, columns)
         for name, kind in columns.items():
+            if name not in table.column_names:
+                raise ValueError(f"it has no column {name}")
             if not _holds(table.schema.field(name).type, kind):
-                raise ValueshiftError(
-                    f"{path}, column {name}: it holds {table.schema.field(name).type}, not {kind}; {remedy}"
-                )
-        frame = table.select(list(columns)).to_pandas()
-    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MemoryError, pa.ArrowException) as error:
-        raise ValueshiftError(f"{path} is damaged or no Parquet file ({error}); {remedy}") from error
+                raise ValueError(f"column {name} holds {table.schema.field(name).type}, not {kind}")
+        frame = table.select(list(columns)).replace_schema_metadata(None).to_pandas()
+    except Exception as error:  # what pyarrow raises of hostile bytes has no common kind
+        raise ValueshiftError(f"{path} is no {what} ({shown(error)}); {remedy}") from error
     if (missing := frame.isna().any(axis=1)).any():
         *names, last = columns
         raise ValueshiftError(f"{path}, row {missing.argmax() + 1}: {', '.join(names)} or {last} is missing; {remedy}")
     texts = [name for name, kind in columns.items() if kind == "text"]
     return pd.DataFrame(frame).astype(dict.fromkeys(texts, str))
+
+
+def _with_range(table: "pa.Table", columns: Iterable[str]) -> "pa.Table":
+    """With the index of consecutive numbers, which pandas does not write but in words, as a column."""
+    import pyarrow as pa
+
+    for index in (table.schema.pandas_metadata or {}).get("index_columns", ()):
+        if isinstance(index, dict) and index["name"] in columns:
+            numbers = range(index["start"], index["stop"], index["step"])[: table.num_rows]
+            table = table.append_column(index["name"], pa.array(numbers, pa.int64()))
+    return table
 
 
 def _holds(type: "pa.DataType", kind: str) -> bool:

@@ -1,6 +1,7 @@
 """`valueshift probes check`: what a machine can see of a wording."""
 
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,9 +78,10 @@ def row_faults(row: dict[str, str], language: Language) -> list[str]:
 
 
 def _coverage(questions: Sequence[str], items: dict[str, Item]) -> list[tuple[str, str]]:
-    faults = [(question, "is missing") for question in items if question not in set(questions)]
+    times = Counter(questions)
+    faults = [(question, "is missing") for question in items if question not in times]
     faults += [(question, "is not in the item registry") for question in questions if question not in items]
-    faults += [(question, "appears twice") for question in {q for q in questions if questions.count(q) > 1}]
+    faults += [(question, "appears twice") for question, count in times.items() if count > 1]
     if not faults and list(questions) != list(items):
         faults.append(
             (next(q for q, i in zip(questions, items, strict=True) if q != i), "is out of the registry's order")

@@ -118,10 +118,10 @@ def test_a_corpus_is_the_same_however_its_table_was_made(tmp_path: Path, table: 
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        (SENTENCES.assign(text=[["a"], ["b"]]), "column text: it holds list.*, not text"),
-        (SENTENCES.assign(text=[b"a", b"b"]), "column text: it holds binary, not text"),
-        (SENTENCES.assign(id=[1.5, 2.0]), "column id: it holds double, not text"),
-        (SENTENCES.assign(language=[True, False]), "column language: it holds bool, not text"),
+        (SENTENCES.assign(text=[["a"], ["b"]]), "column text holds list.*, not text"),
+        (SENTENCES.assign(text=[b"a", b"b"]), "column text holds binary, not text"),
+        (SENTENCES.assign(id=[1.5, 2.0]), "column id holds double, not text"),
+        (SENTENCES.assign(language=[True, False]), "column language holds bool, not text"),
         (SENTENCES.drop(columns="id"), "has no column id"),
         (SENTENCES.assign(id=pd.array([1, None], "Int64")), "row 2: id, language or text is missing"),
     ],
@@ -135,5 +135,5 @@ def test_a_table_that_is_no_corpus_is_named_by_its_column(tmp_path: Path, table:
 def test_more_rows_than_memory_holds_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     SENTENCES.to_parquet(tmp_path / "a.parquet")
     monkeypatch.setattr(limits, "PARQUET_ROWS", 1)
-    with pytest.raises(ValueshiftError, match="has 2 rows, at most 1 are read"):
+    with pytest.raises(ValueshiftError, match="it has 2 rows, at most 1 are read"):
         read_corpus(str(tmp_path / "a.parquet"))

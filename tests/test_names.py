@@ -44,6 +44,14 @@ def test_a_corpus_that_cannot_be_called_so_is_not_read_at_all(cache: Path, tmp_p
             use(name)
 
 
+@pytest.mark.parametrize("publication", ["", "***", "日報", "a" * 300])
+def test_a_publication_that_names_no_corpus_is_refused_before_its_file_is_read(
+    cache: Path, tmp_path: Path, publication: str
+) -> None:
+    with pytest.raises(ValueshiftError, match="to call its corpus by|too long a name of a corpus"):
+        import_corpus("news", tmp_path / "nowhere", publications=["Reuters", publication])
+
+
 @pytest.mark.parametrize("survey", ["../../elsewhere", "/tmp/x", ""])
 def test_the_survey_of_a_registry_is_no_path(cache: Path, tmp_path: Path, survey: str) -> None:
     folder = IMPORTERS["own set"].files(tmp_path / "input")

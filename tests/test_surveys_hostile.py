@@ -213,9 +213,9 @@ def test_an_imported_survey_whose_description_was_damaged_is_named(cache: Path, 
     [
         ({"share": [float("inf")]}, "share: one is not between 0 and 1"),
         ({"share": [-1.0]}, "share: one is not between 0 and 1"),
-        ({"share": ["x"]}, "column share: it holds .*string, not number"),
+        ({"share": ["x"]}, "column share holds .*string, not number"),
         ({"code": [None]}, "column code|is missing"),
-        ({"question": [["Q1"]]}, "column question: it holds list"),
+        ({"question": [["Q1"]]}, "column question holds list"),
         ({"country": None}, "has no column country"),
     ],
 )

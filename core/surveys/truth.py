@@ -80,14 +80,14 @@ def survey_truth(name: str = "wvs", *, middle: Middle = "split", weighted: bool 
         raise ValueshiftError(f"there is no survey truth for '{name}'; choose a probe set of the WVS, such as wvs")
     items = read_items(registry / "items.csv")
     folder = survey_folder(next(iter(items.values())).survey)
-    if (folder / "shares.parquet").is_file():
+    if folder.is_dir():
         return _imported(folder, items, middle, weighted)
     return _packaged(registry / "truth" / "shares.csv", items, weighted)
 
 
 def _imported(folder: Path, items: Mapping[str, Item], middle: Middle, weighted: bool) -> SurveyTruth:
     remedy = "run `valueshift survey import` again"
-    shares = read_parquet(folder / "shares.parquet", _SHARES, remedy)
+    shares = read_parquet(folder / "shares.parquet", "table of shares", _SHARES, remedy)
     description = read_json(folder / "import.json", remedy)
     try:
         files = sorted(map(str, description["files"].values()))

@@ -6,7 +6,7 @@ from pathlib import Path
 from ...core.errors import ValueshiftError
 from ...core.paths import cache_root
 from .flores import read_flores
-from .news import MOST_SENTENCES, PUBLICATIONS, read_news
+from .news import MOST_SENTENCES, PUBLICATIONS, corpus_name, read_news
 from .pbc import read_pbc
 from .plain import read_text
 from .release import Release
@@ -67,6 +67,9 @@ def import_corpus(
         return [write_corpus(name, _READERS[kind](path))]
     if name is not None:
         raise ValueshiftError("news corpora are named by their publication, such as news_reuters; leave the name out")
+    for publication in publications:
+        if corpus_path(corpus_name(publication)).stem == "news":
+            raise ValueshiftError(f"publication '{publication}' has no letter a to z or digit to call its corpus by")
     return [write_corpus(corpus, release) for corpus, release in read_news(path, publications, most).items()]
 
 

@@ -2,10 +2,10 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ...core.errors import ValueshiftError
 from ...core.files import whole_file
@@ -13,13 +13,14 @@ from ...core.languages import LANGUAGES
 from ...core.names import CORPUS, checked
 from ...core.parquet import read_parquet
 from ...core.paths import cache_root
+from ...core.sources import is_file
 from .release import Release, Translation, tidy
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = ("id", "language", "text")
-_LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_COLUMNS: Mapping[str, Literal["text", "number"]] = {"id": "text", "language": "text", "text": "text"}
+_LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,30}")
 
 
 @dataclass
@@ -118,16 +119,14 @@ def read_corpus(name: str) -> Corpus:
     """
     given = name.endswith(".parquet")
     path = Path(name) if given else corpus_path(name)
-    if not path.is_file():
+    if not is_file(path):
         raise ValueshiftError(
             f"{path} does not exist"
             if given
             else f"corpus {name} is not on this machine, which has {', '.join(corpora()) or 'none'}; import your copy: "
             f"valueshift corpus import pbc|tanzil|flores|news|text PATH"
         )
-    table = read_parquet(
-        path, dict.fromkeys(COLUMNS, "text"), "this is no corpus with id, language and text; import it again"
-    )
+    table = read_parquet(path, "corpus with id, language and text", _COLUMNS, "import it again")
     if (again := table.duplicated(["id", "language"])).any():
         first = table[again].iloc[0]
         raise ValueshiftError(
