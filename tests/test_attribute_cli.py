@@ -76,6 +76,7 @@ def test_without_a_shift_it_says_so_and_writes_nothing(run):
     assert find_records(run.root, "attribution") == before
 
 
+@pytest.mark.filterwarnings("ignore:64 projected dimensions are not fewer:UserWarning")  # what it says itself
 def test_the_papers_way_is_refused_where_it_cannot_be_right_and_runs_on_request(run):
     refused = run("--languages", "de", "--paper", status=2)
     assert "4,096 projected dimensions are not fewer than the 64 training sentences" in refused.stderr
