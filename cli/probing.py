@@ -109,6 +109,7 @@ def compare(
     output: Output = None,
 ) -> None:
     """What shifted between two models: answers, alignment, similarity and direction, with intervals."""
+    from ..core.errors import ValueshiftError
     from ..core.paths import runs_root
     from ..core.records import read_record
     from ..harness_ext.comparison import compare as compare_runs
@@ -116,14 +117,20 @@ def compare(
     from ..harness_ext.results import in_languages
 
     root = runs_root(output)
-    base_run, *tuned_runs = (
-        in_languages(run_of(name, probe_set, languages, root), languages) for name in (base, *tuned)
-    )
-    for name, run in zip(tuned, tuned_runs, strict=True):
-        record, tables = compare_runs(base_run, run, root)
+    base_run = in_languages(run_of(base, probe_set, languages, root), languages)
+    left_out = []
+    for name in tuned:
+        try:
+            run = in_languages(run_of(name, probe_set, languages, root), languages)
+            record, tables = compare_runs(base_run, run, root)
+        except ValueshiftError as error:
+            left_out.append(str(error))
+            continue
         print_comparison(base, name, tables, read_record(record).notes)
         print(f"Record: {record} (tables {', '.join(tables)})")
         publish_records(root, record)
+    if left_out:
+        raise ValueshiftError("; ".join(left_out))
     print(f"Next: valueshift ui --output {root}")
 
 
