@@ -169,7 +169,7 @@ def _manifest(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
 
 def _held(path: Path, items: Sequence[Item], dimension: int, bar: Any) -> _Note | None:
     """What is noted of a shard that is whole; None where it has to be computed."""
-    if not (beside := path.with_suffix(".json")).exists():
+    if not ((beside := path.with_suffix(".json")).exists() and path.exists()):
         return None
     try:
         note = _Note.model_validate(read_json(beside, "it is computed again"))

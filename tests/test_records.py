@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from report_records import moved, odds, probed, tuned
+from valueshift.cli.probing import compare
 from valueshift.core import limits, locks
 from valueshift.core.digests import digest
 from valueshift.core.errors import ValueshiftError
@@ -313,6 +314,18 @@ def test_needed_columns_are_those_of_what_we_write(good: Path) -> None:
     assert len(read_table(finetune, "examples", EXAMPLES)) == 40
     with pytest.raises(ValueshiftError, match=r"examples.parquet, column probe_set: it is missing; run the command"):
         read_table(finetune, "examples", SCORES)
+
+
+def test_compare_leaves_a_bad_record_out_and_compares_the_rest(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("valueshift.cli.probing.publish_records", lambda root, *records: None)
+    base, good, bad = (folder_of(root, "probe", name) for name in ("base", "fa", "other"))
+    bad = changed(bad, drop("inputs", "format"))
+    with pytest.raises(ValueshiftError, match=r"inputs.format: Field required; run the command"):
+        compare(str(base), [str(bad), str(good)], output=root, probe_set="wvs", languages=None)
+    assert len(find_records(root, "comparison")) == 1
+    assert "Unchanged answers" in capsys.readouterr().out
 
 
 # What a record names
