@@ -47,7 +47,8 @@ class EncoderDecoderScorer:
         device: where inputs go; where the embedding is if None.
 
     Raises:
-        ValueshiftError: the tokenizer has no sentinel inside the embedding, or the model is in float16.
+        ValueshiftError: the tokenizer has no sentinel inside the embedding, the model is in float16, or its head is adapted and
+            not merged.
     """
 
     format: Format = "encoder-decoder"
@@ -70,6 +71,11 @@ class EncoderDecoderScorer:
         self.device = device or embedding.device
         self.sentinels = resolve_sentinels(tokenizer, embedding.shape[0])
         self.head = model.get_output_embeddings()
+        if not isinstance(self.head, torch.nn.Linear):  # what is scored is read from its weights
+            raise ValueshiftError(
+                f"the output head of this model is adapted ({type(self.head).__name__}); give the adapter's folder as the model "
+                f"itself, which merges it"
+            )
 
     def ids(self, probe: Probe) -> EncoderDecoderIds:
         """The token ids that are scored for a probe."""

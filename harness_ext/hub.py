@@ -67,9 +67,7 @@ def _asked(name: str, revision: str | None) -> str:
 
     try:
         HfApi().model_info(name, revision=revision, timeout=2 * HUB_SECONDS)
-        get_hf_file_metadata(
-            hf_hub_url(name, "config.json", revision=revision, endpoint=ENDPOINT), timeout=2 * HUB_SECONDS
-        )
+        get_hf_file_metadata(hf_hub_url(name, "config.json", revision=revision), timeout=2 * HUB_SECONDS)
     except HFValidationError:
         return "there is no such folder, and no hub model can be named so; give a checkpoint folder or a hub name"
     except OfflineModeIsEnabled:

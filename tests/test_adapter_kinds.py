@@ -10,7 +10,8 @@ import torch
 from peft import PeftModel, get_peft_model
 from valueshift.core.errors import ValueshiftError
 from valueshift.harness_ext import adapters
-from valueshift.harness_ext.models import load_config, load_model, save_model
+from valueshift.harness_ext.encoder_decoder import EncoderDecoderScorer
+from valueshift.harness_ext.models import load_config, load_model, load_tokenizer, save_model
 
 ATTENTION = {"untied": ["q", "v"], "tied": ["q", "v"], "llama": ["q_proj", "v_proj"], "gpt2": ["c_attn"]}
 EMBEDDING = {"untied": "embed_tokens", "tied": "embed_tokens", "llama": "embed_tokens", "gpt2": "wte"}
@@ -200,8 +201,6 @@ def test_an_adapter_of_another_model_is_refused(made, rename, fault):
 
 
 def test_a_merged_model_whose_embeddings_moved_apart_is_saved_as_it_is(made, tiny_model, tmp_path):
-    from valueshift.harness_ext.models import load_tokenizer
-
     model = load_model(str(made("untied", config_named("untied", "embedding"))))
     tokenizer = load_tokenizer(str(tiny_model("untied")))
     save_model(model, tokenizer, tmp_path / "saved")
@@ -214,3 +213,12 @@ def test_an_adapter_over_itself_is_refused(made):
     config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": "."}))
     with pytest.raises(ValueshiftError, match="over itself"):
         load_config(str(folder))
+
+
+def test_a_head_that_is_adapted_and_not_merged_is_not_scored_by_its_base(made, tiny_model):
+    """As `--model hf-encdec --model_args peft=` has it: the scorer reads the head's weights."""
+    tokenizer = load_tokenizer(str(tiny_model("untied")))
+    tuned = PeftModel.from_pretrained(made.base("untied"), made("untied", config_named("untied", "head"))).eval()
+    with pytest.raises(ValueshiftError, match="the output head of this model is adapted"):
+        EncoderDecoderScorer(tuned, tokenizer)
+    EncoderDecoderScorer(load_model(str(made("untied", config_named("untied", "head")))), tokenizer)

@@ -276,6 +276,8 @@ ANSWERS = [
 def test_a_hub_that_gives_no_model_is_waited_for_for_a_while(kind, said, monkeypatch):
     with hub(kind) as address:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+        template = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         monkeypatch.setattr("valueshift.harness_ext.hub.HUB_SECONDS", 1.0)
         start = time.monotonic()
