@@ -141,9 +141,9 @@ def parse_batch_size(text: str) -> int | None:
     """
     if text == "auto":
         return None
-    if text.isdecimal() and int(text) > 0:
+    if text.isdecimal() and len(text) < 10 and int(text) > 0:
         return int(text)
-    raise ValueshiftError(f"batch size '{text}' is neither auto nor a positive number")
+    raise ValueshiftError(f"batch size '{text}' is neither auto nor a positive number of less than ten digits")
 
 
 def run_of(source: str, probe_set_name: str, languages: str | None, root: Path) -> ProbeRun:
