@@ -219,7 +219,7 @@ def parse_batch_size(text: str) -> int | None:
         return None
     if text.isdecimal() and len(text) < 10 and int(text) > 0:
         return int(text)
-    raise ValueshiftError(f"batch size '{text}' is neither auto nor a positive number")
+    raise ValueshiftError(f"batch size '{text}' is neither auto nor a positive number of less than ten digits")
 
 
 def model_of(source: str) -> str | None:

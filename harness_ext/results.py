@@ -106,46 +106,19 @@ def _runs(
                 f"{where} has two samples of question {doc.question} in {doc.language} of {doc.probe_set}, which differ; "
                 "run its tasks in calls of their own"
             )
-    settings = _settings(config)
-    if (
-        any(sample.doc.template for sample in samples)
-        or config.get("chat_template")
-        or config.get("system_instruction")
-    ):
-        settings["template"] = "ignored"
-    return [
-        ProbeRun(
-            name=settings["model"],
-            inputs=probe_inputs(
-                model,
-                probe_set,
-                _by_language(asked.values()),
-                format,
-                str(config.get("model_dtype", "unknown")),
-            ),
-            settings=settings,
-            scores=scores_frame([_row(sample) for sample in _in_order(asked.values())]),
-            source=source,
-            asked=[sample.probe for sample in asked.values()],
-        )
-        for (probe_set, model, format), asked in found.items()
-    ]
-
-
-def _in_order(samples: Iterable[Sample]) -> list[Sample]:
-    """Languages one after another, as they were first asked."""
-    return [sample for group in _grouped(samples).values() for sample in group]
-
-
-def _by_language(samples: Iterable[Sample]) -> dict[str, list[Probe]]:
-    return {language: [sample.probe for sample in group] for language, group in _grouped(samples).items()}
-
-
-def _grouped(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
-    groups: dict[str, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        groups[sample.doc.language].append(sample)
-    return groups
+    settings = _settings(config, samples)
+    dtype = str(config.get("model_dtype", "unknown"))
+    runs = []
+    for (probe_set, model, format), asked in found.items():
+        by_language: dict[str, list[Sample]] = defaultdict(list)
+        for sample in asked.values():
+            by_language[sample.doc.language].append(sample)
+        probes = {language: [sample.probe for sample in group] for language, group in by_language.items()}
+        rows = [_row(sample) for group in by_language.values() for sample in group]
+        inputs = probe_inputs(model, probe_set, probes, format, dtype)
+        wording = [probe for group in probes.values() for probe in group]
+        runs.append(ProbeRun(settings["model"], inputs, settings, scores_frame(rows), source, wording))
+    return runs
 
 
 def _row(sample: Sample) -> dict[str, object]:
@@ -155,11 +128,15 @@ def _row(sample: Sample) -> dict[str, object]:
     )
 
 
-def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(config: Mapping[str, Any], samples: Sequence[Sample]) -> dict[str, Any]:
     """What a run of the harness used besides its inputs, as the record keeps it."""
     used = {name: config.get(name) for name in ("batch_size", "device", "limit")}
-    plain = {name: value if isinstance(value, int | float | str | None) else str(value) for name, value in used.items()}
-    return {"model": _model_name(config), "engine": f"lm-eval {config.get('model')}", **plain}
+    settings = {"model": _model_name(config), "engine": f"lm-eval {config.get('model')}"} | {
+        name: value if isinstance(value, int | float | str | None) else str(value) for name, value in used.items()
+    }
+    if config.get("chat_template") or config.get("system_instruction") or any(one.doc.template for one in samples):
+        settings["template"] = "ignored"
+    return settings
 
 
 def _model_name(config: Mapping[str, Any]) -> str:
@@ -191,11 +168,9 @@ def read_probe_runs(path: Path) -> list[ProbeRun]:
     files = results_files(path)
     if not files:
         beside = ", ".join(folder.name for folder in find_records(path, "probe")) if path.is_dir() else ""
-        raise ValueshiftError(
-            f"{path} is neither a run record nor an lm-eval results folder; give "
-            + (f"one of the records in it: {beside}" if beside else "a folder that holds record.json, or ")
-            + ("" if beside else f"what `lm_eval --output_path {path} --log_samples` writes")
-        )
+        results = f"a folder that holds record.json, or what `lm_eval --output_path {path} --log_samples` writes"
+        wanted = f"one of the records in it: {beside}" if beside else results
+        raise ValueshiftError(f"{path} is neither a run record nor an lm-eval results folder; give {wanted}")
     runs: list[ProbeRun] = []
     faults = []
     for file in files:

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from valueshift.core.digests import digest
 from valueshift.core.errors import ValueshiftError
 from valueshift.core.limits import JSON_LINE_BYTES
 from valueshift.core.probes import Probe, probe_set
@@ -374,3 +377,22 @@ def test_two_samples_of_one_question_are_one_or_refused(tmp_path: Path) -> None:
     write(tmp_path, {"wvs_de": samples("de"), "their_wvs_de": samples("de", shift=-1)})
     with pytest.raises(ValueshiftError, match="two samples of question Q1 in de of wvs, which differ"):
         read_probe_runs(tmp_path)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = ["doc_id", "resps", *(f"doc.{name}" for name in sample()["doc"])]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(FIELDS), ANYTHING)
+def test_a_sample_of_any_shape_is_read_or_refused(field: str, value: Any) -> None:
+    try:
+        (run,) = runs_from_samples({}, [changed(field, value)], "here")
+    except ValueshiftError as error:
+        assert str(error).startswith("here, sample 0")
+    else:
+        assert len(run.scores) == 1 and digest(run.inputs)
