@@ -19,7 +19,7 @@ from ..analysis.profiles import default_selection
 from ..analysis.shifts import flipped
 from ..core.digests import digest
 from ..core.errors import ValueshiftError
-from ..core.files import from_root, writable
+from ..core.files import from_root, inside, writable
 from ..core.languages import parse_languages
 from ..core.limits import DIMENSIONS, PROJECTIONS
 from ..core.probes import Probe, probe_set, probes_digest
@@ -229,7 +229,7 @@ def _trained(source: str, checkpoint: str | None, root: Path, method: Method) ->
     rows, corruption = examples_of(folder)
     sentences = [{"example": name, "tokens": ids} for name, ids in zip(rows["example"], rows["tokens"], strict=True)]
     examples = masked_examples(sentences, corruption, int(record.inputs["epochs"]), method.masks)
-    return Trained(record, folder.parent / record.settings["checkpoint"], rows, examples)
+    return Trained(record, inside(folder.parent, record.settings["checkpoint"]), rows, examples)
 
 
 def _refuse_other_base(base: str, model: str, member: Trained) -> None:

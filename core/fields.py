@@ -46,6 +46,12 @@ class Corpus(Referred):
     name: str
 
 
+class SpanCorruption(_Part):
+    """How sentences were masked."""
+
+    roll: bool
+
+
 class ProbeInputs(_Part):
     """Of a probe record."""
 
@@ -77,6 +83,7 @@ class FinetuneInputs(_Part):
     epochs: Annotated[FiniteFloat, Field(ge=0)]
     learning_rate: FiniteFloat
     batch_size: int
+    span_corruption: SpanCorruption | None = None
 
 
 class FinetuneSettings(_Part):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.digests import digest, text_digest
 from ..core.errors import ValueshiftError
-from ..core.files import writable
+from ..core.files import inside, writable
 from ..core.limits import WORK_SECONDS
 from ..core.locks import locked
 from ..core.records import read_record, record_folder, write_record
@@ -110,7 +110,11 @@ def _is_done(record: Path, final: Path, how: Training, merge: bool) -> bool:
     wanted = [record / "record.json", final] + ([_beside(final, "-merged")] if merge else [])
     if not all(path.exists() for path in wanted):
         return False
-    return how.keep_every in (None, read_record(record).settings["keep_every"])
+    try:
+        made = read_record(record, "finetune")
+    except ValueshiftError:  # damaged, and so made again
+        return False
+    return how.keep_every in (None, made.settings.get("keep_every"))
 
 
 def _run(
@@ -208,16 +212,19 @@ def examples_of(record: Path) -> "tuple[pd.DataFrame, SpanCorruption]":
         ValueshiftError: this is no finetune record, or its corpus or checkpoint is gone or has changed.
     """
     run = read_record(record, "finetune")
-    given, corpus = run.inputs, run.settings["corpus"]
+    given, corpus, masks = run.inputs, run.settings.get("corpus"), run.inputs.get("span_corruption")
+    if corpus is None or masks is None:
+        raise ValueshiftError(
+            f"{record} does not say how its sentences were chosen and masked; fine-tune the model again"
+        )
     rows = select(read_corpus(corpus), given["languages"], given["size"], seed=given["seed"])
     if _corpus_digest(rows) != given["corpus"]["digest"]:
         raise ValueshiftError(
             f"corpus {corpus} no longer has the sentences that {record} was trained on; import the same release again"
         )
-    checkpoint = str(record.parent / run.settings["checkpoint"])
+    checkpoint = str(inside(record.parent, run.settings["checkpoint"]))
     tokenizer = load_tokenizer(checkpoint)
-    roll = given["span_corruption"]["roll"]
-    corruption = span_corruption(tokenizer, load_config(checkpoint).vocab_size, seed=given["seed"], roll=roll)
+    corruption = span_corruption(tokenizer, load_config(checkpoint).vocab_size, seed=given["seed"], roll=masks["roll"])
     examples, _ = training_examples(rows, tokenizer, corruption, placebo=given["placebo"])
     trained = rows[rows["split"] == "train"].reset_index(drop=True)
     return trained.assign(tokens=[one["tokens"] for one in examples["train"]]), corruption
