@@ -23,6 +23,8 @@ ANSWER_BYTES = 64 << 20
 """Of one answer of a tracking server: a page of runs has a few MB."""
 BUSY_SECONDS = 60
 """How long a SQLite file that another program holds locked is waited for."""
+PATIENCE_SECONDS = 5
+"""How long another process is waited for without a word."""
 PUBLISHING_SECONDS = 600
 """How long another process of ours that publishes to the same store is waited for: it sends one record in a second."""
 REASON_CHARACTERS = 300
