@@ -43,7 +43,7 @@ REASON_CHARACTERS = 300
 SQLITE_PATH_BYTES = 460
 """Of the path of a SQLite file: SQLite refuses one of 512 with the names of the files that it makes beside it."""
 
-TABLE_BYTES = 16 << 20
+CSV_BYTES = 16 << 20
 """Of a CSV file of items, probes or shares."""
 PARQUET_BYTES = 8 << 30
 """Of a Parquet file."""
@@ -100,8 +100,6 @@ CELLS = 20_000
 """Of a plan, counted before equal ones fall together."""
 COUNT = 10**9
 """Of sentences, epochs and other things that a plan counts."""
-SEED = 2**32 - 1
-"""The largest that NumPy and PyTorch both take."""
 HEAD_SECONDS = 10.0
 """That the head of a Ray cluster may take to answer at the start."""
 TENSOR_FILE_BYTES = 1 << 42

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from .errors import ValueshiftError
 
-_SHOWN = 200
 _MOST = 80
 """Characters of a name: with what is added to it, far below the 255 bytes of a file's name."""
 
@@ -40,14 +39,3 @@ def checked(name: str, kind: Kind) -> str:
             f"{name[:_MOST]!r}... is too long a name of {kind.what}; at most {_MOST} characters can be used"
         )
     return name
-
-
-def readable(text: str) -> str:
-    r"""A file's name as it can be printed and stored: what is not printable, or no UTF-8 on the disk, is written `\x..`."""
-    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in text)
-
-
-def shown(text: object) -> str:
-    """What a file or a parser of it says, as it can stand in a message: a damaged file may hold a book in one cell."""
-    said = str(text)
-    return readable(said if len(said) <= _SHOWN else f"{said[:_SHOWN]}...")

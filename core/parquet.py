@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 from . import limits
 from .errors import ValueshiftError
-from .names import shown
 from .outside import regular_file
+from .shown import shown
 
 if TYPE_CHECKING:
     import pandas as pd

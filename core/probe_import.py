@@ -109,10 +109,10 @@ def _release_files(path: Path) -> dict[tuple[str, str], str]:
             if key in files:
                 raise ValueshiftError(f"{path} holds {key[0]}/{key[1]}.csv twice; give one copy of the release")
             with source.stream() as stream:
-                content = stream.read(limits.TABLE_BYTES + 1)
-                if len(content) > limits.TABLE_BYTES:
+                content = stream.read(limits.CSV_BYTES + 1)
+                if len(content) > limits.CSV_BYTES:
                     raise ValueshiftError(
-                        f"{source.where} has more than {limits.TABLE_BYTES:,} bytes; this is not the probe release"
+                        f"{source.where} has more than {limits.CSV_BYTES:,} bytes; this is not the probe release"
                     )
                 files[key] = content.decode("utf-8-sig")
     if not files:

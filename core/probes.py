@@ -15,9 +15,10 @@ from . import limits
 from .digests import text_digest
 from .errors import ValueshiftError
 from .languages import LANGUAGES
-from .names import PROBE_SET, SURVEY, checked, shown
+from .names import PROBE_SET, SURVEY, checked
 from .outside import regular_file
 from .paths import TASKS, own_sets
+from .shown import shown
 
 MASK = "[MASK]"
 PROBE_HEADER = ("question", "text", "first", "second", "reviewed", "note")
@@ -117,9 +118,7 @@ def read_rows(path: Path, header: Sequence[str]) -> list[tuple[int, dict[str, st
         ValueshiftError: the file is missing, is not UTF-8 CSV, or a column is missing or unknown.
     """
     try:
-        stream = io.StringIO(
-            regular_file(path, _REMEDY, limits.TABLE_BYTES).read_bytes().decode("utf-8-sig"), newline=""
-        )
+        stream = io.StringIO(regular_file(path, _REMEDY, limits.CSV_BYTES).read_bytes().decode("utf-8-sig"), newline="")
         reader = csv.DictReader(stream, strict=True)
         found = tuple(reader.fieldnames or ())
         if sorted(found) != sorted(header):

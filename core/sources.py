@@ -23,7 +23,7 @@ from xml.etree.ElementTree import ParseError
 
 from . import limits
 from .errors import ValueshiftError
-from .names import readable, shown
+from .shown import shown, written_out
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -187,9 +187,9 @@ def _files(folder: Path) -> list[tuple[Path, str]]:
 
 
 def _sources(file: Path, name: str, stack: ExitStack, text: _Text) -> list[Source]:
-    where = readable(str(file))
+    where = written_out(str(file))
     if not file.name.lower().endswith(_ARCHIVES):
-        return [Source(PurePosixPath(readable(name)), where, partial(_open_file, file), text)]
+        return [Source(PurePosixPath(written_out(name)), where, partial(_open_file, file), text)]
     with damage_explained(f"{where} is a damaged archive"):
         stream = stack.enter_context(file.open("rb"))
         _refuse_pointer(stream, where)
@@ -205,7 +205,7 @@ def _sources(file: Path, name: str, stack: ExitStack, text: _Text) -> list[Sourc
                 raise ValueshiftError(
                     f"{where} holds more than {limits.FILES:,} files; this is no release that can be read"
                 )
-            inside = PurePosixPath(readable(member))
+            inside = PurePosixPath(written_out(member))
             if _hidden(inside):
                 continue
             if inside in sources:

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Discrimina
 from pydantic_core import PydanticCustomError
 
 from ..core.errors import ValueshiftError
-from ..core.limits import CELLS, COUNT, SEED
+from ..core.limits import CELLS, COUNT, SEEDS
 from ..core.paths import PACKAGE
 from .yaml_lines import Document, Location
 
@@ -51,7 +51,7 @@ def _allotted(gpus: float) -> float:
 Distinct = Annotated[tuple[_T, ...], AfterValidator(_distinct)]
 Several = Annotated[tuple[_T, ...], Field(min_length=1), AfterValidator(_distinct)]
 Names = Several[str]
-Seed = Annotated[int, Field(strict=True, ge=0, le=SEED)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=SEEDS)]
 Count = Annotated[int, Field(strict=True, gt=0, le=COUNT)]
 
 

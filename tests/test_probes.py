@@ -202,7 +202,7 @@ def test_a_damaged_release_leaves_the_earlier_one(
     before = probe_set("wvs_arora").digest("de")
     (folder / "wvs" / "de.csv").write_bytes(content)
     if content.startswith(b"x"):
-        monkeypatch.setattr(limits, "TABLE_BYTES", 2000)
+        monkeypatch.setattr(limits, "CSV_BYTES", 2000)
     if packed:
         with zipfile.ZipFile(tmp_path / "probes.zip", "w", zipfile.ZIP_DEFLATED) as archive:
             for file in folder.rglob("*.csv"):

@@ -77,6 +77,21 @@ def test_a_web_server_that_is_no_mlflow_is_said(tmp_path: Path, status: int) -> 
     proxy.close()
 
 
+def test_what_a_server_refuses_is_not_what_it_lacks(tmp_path: Path, server: Server) -> None:
+    """A run that the server does not have is a 404 too."""
+    unknown = json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such run"}).encode()
+
+    def answer(proxy: Proxy, asked: BaseHTTPRequestHandler, body: bytes) -> Answer | None:
+        return (404, [unknown]) if "log-inputs" in asked.path else proxy.forward(asked, body)
+
+    proxy = Proxy(server.uri, answer)
+    with pytest.raises(ValueshiftError, match="refuses: RESOURCE_DOES_NOT_EXIST: no such run; the record is kept"):
+        publish(finetune_record(tmp_path), tmp_path, proxy.uri)
+    (run,) = all_runs(server.uri, str(tmp_path))
+    assert not is_complete(run)
+    proxy.close()
+
+
 # Answers of a wrong shape
 
 

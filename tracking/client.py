@@ -83,8 +83,10 @@ def _sentence(error: Exception, uri: str) -> ValueshiftError | None:
     store, chain = f"MLflow at {shown(uri)}", list(_chain(error))
     reason = line(_said(chain), uri)
     if lacks(error):
-        return ValueshiftError(f"{store} does not know a call that every MLflow server knows ({reason}); "
-                               f"set MLFLOW_TRACKING_URI to an MLflow server: {KEPT}")  # fmt: skip
+        return ValueshiftError(
+            f"{store} does not know a call that every MLflow server knows ({reason}); "
+            f"set MLFLOW_TRACKING_URI to an MLflow server: {KEPT}"
+        )
     if request := next((link for link in chain if isinstance(link, RequestException)), None):
         return _of_answer(request, store)
     if database := next((link for link in chain if isinstance(link, SQLAlchemyError | sqlite3.Error)), None):
@@ -98,9 +100,8 @@ def _sentence(error: Exception, uri: str) -> ValueshiftError | None:
     if isinstance(error, OSError) and error.filename != "":  # "" is the place of a server that gave none
         reason = line(f"cannot write {error.filename or 'its files'}: {error.strerror or error}", uri)
         return ValueshiftError(f"{store} {reason}; {KEPT} when that is repaired")
-    if any(
-        frame.f_globals.get("__name__", "").startswith("mlflow.") for frame, _ in traceback.walk_tb(error.__traceback__)
-    ):
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    if any(frame.f_globals.get("__name__", "").startswith("mlflow.") for frame in frames):
         what = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
         return ValueshiftError(f"{store} answers what its client cannot read ({what}); {KEPT} when that is repaired")
     return None
@@ -152,9 +153,15 @@ def lacks(error: BaseException) -> bool:
     if not isinstance(error, MlflowException | RequestException):
         return False
     missing = {ErrorCode.Name(ENDPOINT_NOT_FOUND), ErrorCode.Name(NOT_IMPLEMENTED), "FEATURE_DISABLED"}
-    if isinstance(error, RestException) and (code := error.json.get("error_code")):
-        return code in missing
-    return getattr(error, "error_code", None) in missing or last_status.get() in (404, 405, 501)
+    statuses = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED)
+    if isinstance(error, RequestException):
+        return error.response is not None and error.response.status_code in statuses
+    if isinstance(error, RestException):
+        code = error.json.get("error_code")
+        return str(code) in missing if code else last_status.get() in statuses
+    return error.error_code in missing or (
+        error.message.startswith("API request to endpoint") and last_status.get() in statuses
+    )
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from ..core.limits import ANSWER_BYTES, CALL_SECONDS, UPLOAD_BYTES_PER_SECOND
 T = TypeVar("T")
 
 last_status: ContextVar[int | None] = ContextVar("last_status", default=None)
-"""HTTP status of the last answer that this thread got within `bounded`; MLflow's exceptions do not keep it."""
+"""HTTP status of the last answer that this thread got within `bounded`; not all of MLflow's exceptions keep it."""
 
 
 class AnswerTooLargeError(requests.RequestException):

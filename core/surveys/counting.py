@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from .. import limits
 from ..errors import ValueshiftError
-from ..names import shown
+from ..shown import shown
 from .countries import country_code
 from .labels import normalised, number
 from .tables import SurveyFile, survey_file

@@ -8,7 +8,7 @@ from typing import IO
 
 from .. import limits
 from ..errors import ValueshiftError
-from ..names import shown
+from ..shown import shown
 from ..sources import opened_zip, sound, unpacked_limit
 
 _ROW = re.compile(rb"<(?:\w{1,9}:)?row[\s/>]")

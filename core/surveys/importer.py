@@ -10,9 +10,9 @@ import pandas as pd
 
 from ..digests import file_sha256
 from ..errors import ValueshiftError
-from ..names import readable, shown
 from ..paths import TASKS
 from ..probes import Item, read_items
+from ..shown import shown, written_out
 from .counting import WEIGHT, Counts, Problems, count, refuse
 from .labels import Labels, labels
 
@@ -108,7 +108,7 @@ def import_survey(
         survey=next(iter(items.values())).survey,
         shares=_shares(answers[answers["kind"] == "valid"], codes),
         report=report,
-        files={file_sha256(path): readable(path.name) for path in paths},
+        files={file_sha256(path): written_out(path.name) for path in paths},
         notes=tuple(notes),
     )
 

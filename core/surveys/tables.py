@@ -20,7 +20,7 @@ import pandas as pd
 from .. import limits
 from ..errors import ValueshiftError
 from ..files import explained
-from ..names import readable
+from ..shown import written_out
 from ..sources import bounded_lines, damage_explained, is_file, opened, sound
 from .excel import sheets
 
@@ -67,7 +67,7 @@ def survey_file(path: Path) -> Iterator[SurveyFile]:
         ValueshiftError: the file is missing, of an unknown kind, damaged, too large to be read, or holds no data; so do the
             blocks, where damage appears when they are read.
     """
-    kind, where = path.suffix.lower(), readable(str(path))
+    kind, where = path.suffix.lower(), written_out(str(path))
     if not is_file(path):
         raise ValueshiftError(f"{where} does not exist or is no file; give the survey file that you downloaded")
     if kind not in _OPENERS and kind != ".zip":
@@ -90,7 +90,7 @@ def survey_file(path: Path) -> Iterator[SurveyFile]:
         stream.seek(0)
         with damage_explained(f"{where} cannot be read"):
             file = stack.enter_context(_OPENERS[kind](stream, where))
-        yield replace(file, name=readable(path.name))
+        yield replace(file, name=written_out(path.name))
 
 
 def _unpacked(path: Path, where: str, stack: ExitStack) -> tuple[str, IO[bytes]]:

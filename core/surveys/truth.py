@@ -15,11 +15,12 @@ from ... import __version__
 from .. import limits
 from ..errors import ValueshiftError
 from ..files import whole_folder
-from ..names import COUNTRY, SURVEY, checked, shown
+from ..names import COUNTRY, SURVEY, checked
 from ..outside import read_json, regular_file
 from ..parquet import read_parquet
 from ..paths import TASKS, cache_root
 from ..probes import Item, read_items, registry_folder
+from ..shown import shown
 from .importer import SurveyImport
 from .poles import Middle, collapse
 
@@ -136,7 +137,7 @@ def read_shares(path: Path, items: Mapping[str, Item]) -> pd.DataFrame:
     """
     remedy = "its columns are question and countries, such as question,DEU"
     try:
-        content = regular_file(path, remedy, limits.TABLE_BYTES).read_bytes()
+        content = regular_file(path, remedy, limits.CSV_BYTES).read_bytes()
         table = pd.read_csv(io.BytesIO(content), header=None, dtype=str, encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise ValueshiftError(f"{path} is no table of shares ({shown(error)}); {remedy}") from error

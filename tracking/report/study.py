@@ -9,7 +9,7 @@ import pandas as pd
 from ...analysis.influences import Attributed
 from ...analysis.readings import reading_named
 from ...core.errors import ValueshiftError
-from ...core.limits import TABLE_BYTES
+from ...core.limits import CSV_BYTES
 from ...core.outside import regular_file
 from ...core.probes import REGISTRIES, read_items, registry_folder
 from ...core.records import KINDS, RunRecord, Whole, read_table, whole_records
@@ -258,7 +258,7 @@ def _plant(folders: Sequence[Path], truth: Path | None) -> pd.DataFrame | None:
     if path is None:
         return None
     try:
-        regular_file(path, "give the truth.csv of a toy", TABLE_BYTES)
+        regular_file(path, "give the truth.csv of a toy", CSV_BYTES)
         table = pd.read_csv(path, dtype=dict.fromkeys(PLANT[:3], str))
         table["p_first"] = table["p_first"].astype("float64")
     except (OSError, ValueError, KeyError) as error:
