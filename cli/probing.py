@@ -35,7 +35,10 @@ def probe(
     """Ask a model the survey, write the run record, and publish it to MLflow."""
     from ..core.probes import other_wording
 
-    names = (probe_set, other_wording(probe_set)) if paraphrase else (probe_set,)
+    names = (
+        (probe_set, other_wording(probe_set)) if paraphrase else (probe_set,)
+    )  # refused before anything heavy is imported
+
     from ..analysis.readings import reading_named
     from ..core.files import writable
     from ..core.languages import parse_languages
