@@ -90,7 +90,7 @@ def _refuse_taken(name: str, languages: Iterable[str]) -> None:
 def _tasks(folder: Path) -> set[str]:
     """Names of all tasks, groups and tags in the task files of a folder."""
     named = (found for file in folder.rglob("*y*ml") for found in _NAMED.findall(file.read_bytes()))
-    return {name for found in named for name in found.decode(errors="replace").replace('"', " ").split()}
+    return {name.decode() for found in named for name in re.findall(rb"[\w.-]+", found)}
 
 
 @cache

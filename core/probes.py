@@ -45,7 +45,7 @@ class Item(BaseModel):
 
     question: Name
     survey: Annotated[str, Field(pattern=f"^{SURVEY.pattern.pattern}$", max_length=80)]
-    variable: Name
+    variable: Annotated[str, Field(max_length=80)]
     category: Annotated[Whole | None, BeforeValidator(lambda value: value or None)]
     category_name: str
     first_codes: Codes
