@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -127,7 +128,8 @@ class Page(HTMLParser):
 def test_the_command_says_where_the_report_is_and_what_next(written: Written) -> None:
     assert "Report: report/index.html" in written.said
     assert f"Record: {written.record}" in written.said
-    assert f"Next: open it in a browser, or see the runs: valueshift ui --output {written.runs}" in written.said
+    runs = shlex.quote(str(written.runs))
+    assert f"Next: open it in a browser, or see the runs: valueshift ui --output {runs}" in written.said
 
 
 def test_one_page_that_needs_no_network(written: Written) -> None:
