@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -114,6 +115,14 @@ def root(tmp_path: Path, empty_store: Path) -> Path:
     """A runs root whose MLflow store is empty."""
     shutil.copy(empty_store, tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def nowhere() -> Iterator[str]:
+    """A host and port at which nothing answers: they are taken, and nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
 
 
 @pytest.fixture
