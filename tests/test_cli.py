@@ -88,8 +88,8 @@ def test_compare_takes_the_languages_that_are_asked_for(probed: Path) -> None:
     assert "unknown language 'tr'; available here are de, fa" in refused.stderr
 
 
-def test_compare_asks_checkpoints_that_were_not_asked_yet(probed: Path, tiny_mt5: TinyMT5) -> None:
-    done = valueshift("compare", tiny_mt5(), tiny_mt5(appended=True), "--languages", "de", cwd=probed)
+def test_compare_asks_checkpoints_that_were_not_asked_yet(tiny_mt5: TinyMT5, tmp_path: Path) -> None:
+    done = valueshift("compare", tiny_mt5(), tiny_mt5(appended=True), "--languages", "de", cwd=tmp_path)
     assert "Unchanged answers" in done.stdout
 
 
