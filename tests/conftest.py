@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -140,6 +141,14 @@ def server(served_root: Path) -> Iterator["Server"]:
     running = Server(served_root, free_port())
     yield running
     running.kill()
+
+
+@pytest.fixture
+def nowhere() -> Iterator[str]:
+    """A host and port at which nothing answers: they are taken, and nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
 
 
 @pytest.fixture

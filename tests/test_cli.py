@@ -88,8 +88,8 @@ def test_compare_takes_the_languages_that_are_asked_for(probed: Path) -> None:
     assert "unknown language 'tr'; available here are de, fa" in refused.stderr
 
 
-def test_compare_asks_checkpoints_that_were_not_asked_yet(probed: Path, tiny_mt5: TinyMT5) -> None:
-    done = valueshift("compare", tiny_mt5(), tiny_mt5(appended=True), "--languages", "de", cwd=probed)
+def test_compare_asks_checkpoints_that_were_not_asked_yet(tiny_mt5: TinyMT5, tmp_path: Path) -> None:
+    done = valueshift("compare", tiny_mt5(), tiny_mt5(appended=True), "--languages", "de", cwd=tmp_path)
     assert "Unchanged answers" in done.stdout
 
 
@@ -110,8 +110,8 @@ def test_plain_lm_eval_is_tracked_where_mlflow_is_set(tiny_mt5: TinyMT5, probed:
     assert len(find_records(tmp_path / "runs", "comparison")) == 1
 
 
-def test_a_server_that_is_away_costs_nothing(tiny_mt5: TinyMT5, tmp_path: Path) -> None:
-    away = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+def test_a_server_that_is_away_costs_nothing(tiny_mt5: TinyMT5, tmp_path: Path, nowhere: str) -> None:
+    away = {"MLFLOW_TRACKING_URI": f"http://{nowhere}"}
     done = valueshift("probe", tiny_mt5(), "--languages", "de", "--limit", 20, cwd=tmp_path, **away)
     assert "valueshift publish" in done.stderr
     assert len(find_records(tmp_path / "runs")) == 1

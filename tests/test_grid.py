@@ -121,9 +121,9 @@ def test_a_grid_is_done_once_and_kept(plan: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def checkpointed(plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Cell], Path]:
+def checkpointed(plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nowhere: str) -> tuple[list[Cell], Path]:
     """A grid that is done, with checkpoints, and its runs root."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{nowhere}")
     cells = grid_actions.simulated(plan, "makes_checkpoints")
     run(cells, tmp_path / "runs")
     return cells, tmp_path / "runs"
@@ -158,7 +158,7 @@ def test_a_report_that_is_made_again_needs_no_checkpoints(
 
 
 def test_without_mlflow_all_is_done_and_is_published_once_when_it_is_back(
-    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nowhere: str
 ) -> None:
     from mlflow import MlflowClient
 
@@ -166,7 +166,7 @@ def test_without_mlflow_all_is_done_and_is_published_once_when_it_is_back(
     root = tmp_path / "runs"
     cells = grid_actions.simulated(plan)
     records = sum(CELLS.values()) - 2
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{nowhere}")
     away = run(cells, root)
     assert away.complete and len(away.unpublished) == records
     assert all("cannot be reached" in reason for reason in away.unpublished.values())

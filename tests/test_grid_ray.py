@@ -127,15 +127,15 @@ def test_a_node_that_dies_beside_the_driver_is_a_death(monkeypatch: pytest.Monke
     assert ray_executor._outcome(None).end == "died"
 
 
-def test_without_a_cluster_the_error_says_what_to_do(tmp_path: Path) -> None:
+def test_without_a_cluster_the_error_says_what_to_do(tmp_path: Path, nowhere: str) -> None:
     with pytest.raises(
-        ValueshiftError, match="no Ray cluster answers at 127.0.0.1:1 .* start one with `ray start --head`"
+        ValueshiftError, match=f"no Ray cluster answers at {nowhere} .* start one with `ray start --head`"
     ):
-        RayExecutor(tmp_path, "127.0.0.1:1")
+        RayExecutor(tmp_path, nowhere)
 
 
 def test_workers_nodes_and_drivers_are_killed_and_the_end_is_as_if_undisturbed(
-    cluster: Callable[..., Any], plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Callable[..., Any], plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nowhere: str
 ) -> None:
     from mlflow import MlflowClient
 
@@ -168,7 +168,7 @@ def test_workers_nodes_and_drivers_are_killed_and_the_end_is_as_if_undisturbed(
     assert published == Counter(folder.name for folder in find_records(root))
 
     monkeypatch.setenv("GRID_SECONDS", "0")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{nowhere}")
     run_cells(cells, calm, LocalExecutor(calm), lambda line: None)
     assert numbers(root) == numbers(calm)
 
