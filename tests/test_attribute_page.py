@@ -114,7 +114,9 @@ def test_rankings_are_written_by_id_without_text(record, page):
     assert HOSTILE not in json.dumps(listed, ensure_ascii=False)
     for name in ("queries", "influence", "shares"):
         assert "onerror" not in read_table(record, name).to_json()
-    assert read_record(record).settings["output"] == str(page.parent), "where publishing looks for top100.json"
+    assert record.parent / read_record(record).settings["output"] == page.parent, (
+        "where publishing looks for top100.json"
+    )
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on the PATH")
