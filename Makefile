@@ -48,7 +48,7 @@ $(TF4)/.installed: constraints.txt
 	touch $@
 
 test-tf4: install $(TF4)/.installed
-	PYTHONPATH="$(CURDIR)/$(TF4)" $(BIN)/python -m pytest -m "not slow and not real_shape and not full" tests/test_harness.py tests/test_scoring.py tests/test_chunked_loss.py tests/test_adapters.py
+	PYTHONPATH="$(CURDIR)/$(TF4)" $(BIN)/python -m pytest -m "not slow and not real_shape and not full" tests/test_hook.py tests/test_harness.py tests/test_scoring.py tests/test_chunked_loss.py tests/test_adapters.py
 
 lint: install
 	$(BIN)/ruff check .

@@ -23,20 +23,21 @@ MODULES = {
     "model_registry = Registry()\n",
     "tasks/__init__": "",
     "tasks/manager": "class TaskManager:\n    def __init__(self, include_path=None, include_defaults=True):\n"
-    "        self.asked = include_path\n",
+    "        self.asked = include_path\n\n    def match_tasks(self, task_list):\n        return task_list\n",
     "models/__init__": "",
     "models/huggingface": "class HFLM:\n    def __init__(self):\n        self.model.tie_weights()\n\n"
     "    def _create_model(self):\n        pass\n\n    def _get_backend(self):\n        pass\n",
-    "evaluator": "def evaluate(lm, task_dict):\n    pass\n\ndef simple_evaluate(log_samples=True):\n    pass\n",
+    "evaluator": "def evaluate(lm, task_dict):\n    pass\n\n"
+    "def simple_evaluate(tasks, model_args, metadata, task_manager):\n    pass\n",
     "_cli/__init__": "",
     "_cli/run": "class Run:\n    @staticmethod\n    def _execute(args):\n        pass\n",
 }
 PATCHED = {
-    "lm_eval.tasks.manager": {"TaskManager.__init__": 1},
+    "lm_eval.tasks.manager": {"TaskManager.__init__": 1, "TaskManager.match_tasks": 1},
     "lm_eval.models": {},
     "lm_eval.models.huggingface": {"HFLM._create_model": 1, "HFLM._get_backend": 1},
     "lm_eval.api.model": {"hash_args": 1},
-    "lm_eval.evaluator": {"evaluate": 2, "simple_evaluate": 1},
+    "lm_eval.evaluator": {"evaluate": 3, "simple_evaluate": 2},
     "lm_eval._cli.run": {"Run._execute": 1},
 }
 """Module -> function -> how many patches it has."""
