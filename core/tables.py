@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from .errors import ValueshiftError
 from .limits import TABLE_BYTES, TABLE_ROWS
-from .outside import regular_file
+from .outside import parse_json, regular_file
 from .scores import COLUMNS, KEYS
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ def read_parquet(path: Path, remedy: str, needed: Needed | None = None) -> "pd.D
             if (size := size + batch.nbytes) > TABLE_BYTES:
                 raise ValueshiftError(f"{path} unpacks to more than {TABLE_BYTES:,} bytes; {remedy}")
         table: pd.DataFrame = pa.Table.from_batches(batches, file.schema_arrow).to_pandas()
+        if attributes := (file.schema_arrow.metadata or {}).get(b"PANDAS_ATTRS"):
+            table.attrs = dict(parse_json(attributes, f"{path}, PANDAS_ATTRS", remedy))
     except ValueshiftError:
         raise
     except Exception as error:  # pyarrow's and pandas' own of many kinds, whatever a damaged file makes of them

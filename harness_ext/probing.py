@@ -1,5 +1,6 @@
 """`valueshift probe`: ask one model of any family a probe set in several languages, resumable by language."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from ..core.files import whole_file, writable
 from ..core.languages import parse_languages
 from ..core.probes import Probe, ProbeSet, probe_set
 from ..core.scores import scores_frame
+from ..core.tables import SCORES, read_parquet
 from .adapters import base_of, is_checkpoint
 from .causal import CausalScorer
 from .encoder_decoder import EncoderDecoderScorer, refuse_float16
@@ -27,6 +29,8 @@ from .neutral import neutral_probe, neutral_stem
 from .results import ProbeRun, probe_inputs, read_probe_runs, score_row, single_run
 from .saved import results_files
 from .scoring import Scorer, Scores, score_probes
+
+log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -77,7 +81,8 @@ def ask(model: str, asked: ProbeSet, languages: Sequence[str], root: Path, how: 
     if how.neutral:
         inputs["neutral"] = {language: neutral_stem(language) for language in languages}
     cached = {language: _cache_file(root, inputs, language, how) for language in languages}
-    if todo := [language for language in languages if not cached[language].is_file()]:
+    found = {language: table for language in languages if (table := _kept(cached[language])) is not None}
+    if todo := [language for language in languages if language not in found]:
         writable(root / "scores")
         loaded = loaded or load()
         _refuse_other_tokenizer(loaded, tokenizer, [probe for language in todo for probe in probes[language]])
@@ -91,7 +96,8 @@ def ask(model: str, asked: ProbeSet, languages: Sequence[str], root: Path, how: 
             }
             with whole_file(cached[language]) as temporary:
                 scores.to_parquet(temporary, index=False)
-    tables = [pd.read_parquet(cached[language]) for language in languages]
+            found[language] = scores
+    tables = [found[language] for language in languages]
     base = base_of(model)
     settings = {
         "model": model,
@@ -152,6 +158,17 @@ def _refuse_other_tokenizer(model: Any, tokenizer: Any, probes: Sequence[Probe])
             f"the tokenizer of {tokenizer.name_or_path} gives id {highest}, but the embedding has {rows} rows; put the tokenizer "
             f"beside the model that belongs to it"
         )
+
+
+def _kept(path: Path) -> pd.DataFrame | None:
+    """The scores of one language that are kept there; None where there are none, or they are damaged."""
+    if not path.exists():
+        return None
+    try:
+        return read_parquet(path, "the language is asked again", SCORES)
+    except ValueshiftError as error:
+        log.warning("%s", error)
+        return None
 
 
 def _cache_file(root: Path, inputs: Mapping[str, Any], language: str, how: Asking) -> Path:
