@@ -368,7 +368,7 @@ def test_what_cannot_be_had_is_refused_before_anything_is_written(tmp_path: Path
         build(tmp_path / "toy", codes=("xx",))
     with pytest.raises(ValueshiftError, match="no language is given"):
         build(tmp_path / "toy", codes=())
-    with pytest.raises(ValueshiftError, match="seed -1 is negative"):
+    with pytest.raises(ValueshiftError, match="seed -1 is out of range"):
         build(tmp_path / "toy", seed=-1)
     assert not list(tmp_path.iterdir())
 
