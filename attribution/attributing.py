@@ -170,7 +170,7 @@ def method_of(
     if not 1 <= seeds <= PROJECTIONS or not 1 <= (projection or 1) <= DIMENSIONS:
         raise ValueshiftError(f"give 1 to {PROJECTIONS} seeds, and a projection to 1 to {DIMENSIONS:,} dimensions")
     if damping is not None and not 0 <= damping < math.inf:
-        raise ValueshiftError(f"damping {damping} is none; give 0 or more")
+        raise ValueshiftError(f"damping {damping} is out of range; give 0 or more")
     projections = 1 if backend == "exact" else seeds  # nothing is projected there
     given = {"backend": backend, "k": projection, "damping": damping, "seeds": tuple(range(projections))}
     changes = {name: value for name, value in given.items() if value is not None}

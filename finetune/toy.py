@@ -89,7 +89,7 @@ def build_toy(
     """
     output = output.resolve()
     if not 0 <= seed < SEEDS:
-        raise ValueshiftError(f"seed {seed} is none; give 0 to {SEEDS - 1:,}")
+        raise ValueshiftError(f"seed {seed} is out of range; give 0 to {SEEDS - 1:,}")
     chosen = find_probe_set(probe_set)
     probes = {language: chosen.probes(language) for language in dict.fromkeys(languages)}
     if not any(probes.values()):

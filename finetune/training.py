@@ -75,9 +75,11 @@ class Training:
         if self.epochs > EPOCHS:
             raise ValueshiftError(f"epochs: {self.epochs:,} is too many; give {EPOCHS:,} or fewer")
         if not 0 <= self.seed < SEEDS:
-            raise ValueshiftError(f"seed {self.seed} is none; give 0 to {SEEDS - 1:,}")
+            raise ValueshiftError(f"seed {self.seed} is out of range; give 0 to {SEEDS - 1:,}")
         if not 0 < self.learning_rate <= 1:
-            raise ValueshiftError(f"learning rate {self.learning_rate} is not above 0 and up to 1; the paper's is 5e-5")
+            raise ValueshiftError(
+                f"learning rate {self.learning_rate} is not above 0 and at most 1; the paper's is 5e-5"
+            )
 
     def share(self, devices: int) -> int:
         """Sentences of a batch that one device computes at a time.
