@@ -7,6 +7,7 @@ sentences that pushed most towards the new answer (`top`) and against it (`botto
 """
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,6 +103,7 @@ def attribute(base: str, tuned: str, root: Path, how: Attributing | None = None)
     how = how or Attributing()
     device_named(how.device)
     writable(root)
+    began = time.monotonic()
     ready = prepare(base, tuned, root, how)
     base_run, tuned_run, members, shifts, probes = ready.base, ready.tuned, ready.members, ready.shifts, ready.probes
     if shifts.empty:
@@ -140,6 +142,7 @@ def attribute(base: str, tuned: str, root: Path, how: Attributing | None = None)
         },
         metrics=metrics_of(tables),
         notes=(*notes_of(tables, len(rows), how.method), *_member_notes(members)),
+        seconds=time.monotonic() - began,
     )
 
 

@@ -20,7 +20,7 @@ from .digests import digest
 from .errors import ValueshiftError
 from .fields import fault, field_error
 from .files import inside, whole_folder
-from .limits import RECORD_BYTES, TABLE_BYTES
+from .limits import RECORD_BYTES, TABLE_BYTES, WORK_SECONDS
 from .outside import read_json, regular_file
 from .tables import SCORES, Needed, read_parquet
 
@@ -57,6 +57,8 @@ class RunRecord(BaseModel):
     """What was used besides: engine, batch size, device, paths as given."""
     versions: dict[str, str]
     created: Annotated[AwareDatetime, AfterValidator(_of_our_time)]
+    seconds: Annotated[FiniteFloat, Field(ge=0, le=WORK_SECONDS * 52)] | None = None
+    """How long the work took that ended at `created`; what was done before and only read is not in it."""
     metrics: dict[str, FiniteFloat] = Field(default_factory=dict)
     """Figures that summarise the run, by their MLflow names."""
     tables: tuple[Annotated[str, Field(pattern=r"^\w[\w-]{0,99}$")], ...] = ()
@@ -95,6 +97,7 @@ def write_record(
     settings: Mapping[str, Any] | None = None,
     metrics: Mapping[str, float] | None = None,
     notes: tuple[str, ...] = (),
+    seconds: float | None = None,
 ) -> Path:
     """Write a whole record and return its folder; an older record of the same inputs is replaced, unless it says the same.
 
@@ -113,6 +116,7 @@ def write_record(
         settings=dict(settings or {}),
         versions=library_versions(),
         created=datetime.now(UTC),
+        seconds=seconds,
         metrics=finite,
         tables=tuple(tables),
         notes=(*notes, *lost),
@@ -136,7 +140,8 @@ def _says_the_same(folder: Path, record: RunRecord, tables: "Mapping[str, pd.Dat
         there = read_record(folder)
     except ValueshiftError:  # damaged, and so replaced
         return False
-    if there.model_dump(mode="json", exclude={"created"}) != record.model_dump(mode="json", exclude={"created"}):
+    one, other = (each.model_dump(mode="json", exclude={"created", "seconds"}) for each in (there, record))
+    if one != other:
         return False
     return all(
         (folder / f"{name}.parquet").read_bytes() == table.to_parquet(index=False) for name, table in tables.items()

@@ -4,6 +4,7 @@ Under torchrun or accelerate every process calls `finetune`; the first writes.
 """
 
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -128,6 +129,7 @@ def _run(
     root: Path,
 ) -> None:
     """Train, and write checkpoints and record."""
+    began = time.monotonic()
     tokenizer = load_tokenizer(model)
     trained = load_model(model)
     corruption = span_corruption(tokenizer, trained.get_input_embeddings().weight.shape[0], seed=how.seed, roll=True)
@@ -175,6 +177,7 @@ def _run(
         },
         metrics=metrics,
         notes=tuple(notes),
+        seconds=time.monotonic() - began,
     )
     shutil.rmtree(work)
 

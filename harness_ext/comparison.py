@@ -4,6 +4,7 @@ Two models under one wording give shifts, and what moved with them (`movement`).
 items gives the agreement of the wordings, and the ceiling that it sets for alignment.
 """
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def compare(base: ProbeRun, tuned: ProbeRun, root: Path) -> tuple[Path, dict[str
     Raises:
         ValueshiftError: the runs share no language, asked different items, or differ in both model and wording.
     """
+    began = time.monotonic()
     items, selection = _items(base), default_selection(_items(base))
     reading, mixed = _reading(base, tuned)
     before, after = _read_alike(base, tuned)
@@ -75,6 +77,7 @@ def compare(base: ProbeRun, tuned: ProbeRun, root: Path) -> tuple[Path, dict[str
         settings={"base": base.name, "tuned": [tuned.name], "survey": survey},
         metrics=metrics | movement_metrics(moved),
         notes=tuple(notes),
+        seconds=time.monotonic() - began,
     )
     return folder, tables | moved
 

@@ -62,6 +62,7 @@ def write_probe_record(
         settings=settings,
         metrics={**metrics, **(extra_metrics or {})},
         notes=tuple(said),
+        seconds=run.seconds,
     )
 
 

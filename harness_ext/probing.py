@@ -1,6 +1,7 @@
 """`valueshift probe`: ask one model of any family a probe set in several languages, resumable by language."""
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -62,6 +63,7 @@ def ask(model: str, asked: ProbeSet, languages: Sequence[str], root: Path, how: 
     Raises:
         ValueshiftError: the model cannot be loaded or asked, or the scores cannot be written.
     """
+    began = time.monotonic()
     dtype, device = _numbers(how)
     options: dict[str, Any] = {"revision": how.revision, "trust_remote_code": how.trust_remote_code}
     format = family(load_config(model, **options))
@@ -110,7 +112,8 @@ def ask(model: str, asked: ProbeSet, languages: Sequence[str], root: Path, how: 
     }
     for table in tables:
         table.attrs = {}
-    return ProbeRun(model, inputs, settings, pd.concat(tables, ignore_index=True))
+    scores = pd.concat(tables, ignore_index=True)
+    return ProbeRun(model, inputs, settings, scores, seconds=time.monotonic() - began)
 
 
 class Batched:

@@ -3,6 +3,7 @@
 What fails is kept as an outcome; nothing here takes results from whoever called the harness.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -38,6 +39,9 @@ def write_records(
     for row in (row for rows in samples.values() for row in rows if "unanswered" not in row["doc"]):
         by_set[row["doc"]["probe_set"]].append(row)
     notes = _unanswered(results, samples)
+    config = results["config"]
+    if began := results.get("date"):
+        config = {**config, "total_evaluation_time_seconds": time.time() - began}
     bases: list[ProbeRun] = []
     if base is not None:
         with outcomes.attempt("there is no comparison"):
@@ -46,7 +50,7 @@ def write_records(
     for name, rows in by_set.items():
         with outcomes.attempt(f"there is no record of {name}"):
             ignored = any(row["doc"].get("template") == "ignored" for row in rows)
-            for run in map(_answered, runs_from_samples(results["config"], rows, "this run")):
+            for run in map(_answered, runs_from_samples(config, rows, "this run")):
                 if run is not None:
                     if ignored:
                         run = replace(run, settings={**run.settings, "template": "ignored"})

@@ -12,6 +12,7 @@ import pandas as pd
 from ..core.digests import digest
 from ..core.errors import ValueshiftError
 from ..core.languages import parse_languages
+from ..core.limits import WORK_SECONDS
 from ..core.probes import Probe, probes_digest
 from ..core.records import find_records, read_record, read_scores
 from ..core.scores import answer, p_first, scores_frame
@@ -36,6 +37,8 @@ class ProbeRun:
     """Where it was read."""
     asked: Sequence[Probe] | None = None
     """What was asked, in its wording, where the source has it; a record has its digest."""
+    seconds: float | None = None
+    """How long it took to ask, where that is known."""
 
 
 def probe_inputs(
@@ -117,7 +120,9 @@ def _runs(
         rows = [_row(sample) for group in by_language.values() for sample in group]
         inputs = probe_inputs(model, probe_set, probes, format, dtype)
         wording = [probe for group in probes.values() for probe in group]
-        runs.append(ProbeRun(settings["model"], inputs, settings, scores_frame(rows), source, wording))
+        runs.append(
+            ProbeRun(settings["model"], inputs, settings, scores_frame(rows), source, wording, _seconds(config))
+        )
     return runs
 
 
@@ -137,6 +142,15 @@ def _settings(config: Mapping[str, Any], samples: Sequence[Sample]) -> dict[str,
     if config.get("chat_template") or config.get("system_instruction") or any(one.doc.template for one in samples):
         settings["template"] = "ignored"
     return settings
+
+
+def _seconds(config: Mapping[str, Any]) -> float | None:
+    """What the harness says that its evaluation took."""
+    try:
+        stated = float(config["total_evaluation_time_seconds"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return stated if 0 <= stated < WORK_SECONDS else None
 
 
 def _model_name(config: Mapping[str, Any]) -> str:

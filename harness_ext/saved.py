@@ -19,7 +19,7 @@ _DATE = r"\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}(?:\.\d{1,6})?"
 _RESULTS = re.compile(rf".+_({_DATE})\.json", re.DOTALL)
 _OURS = b'"probe_set"'
 """Stands in every line of ours: lines without it are of other suites, and are not parsed."""
-_OF_THE_RUN = ("chat_template", "system_instruction")
+_OF_THE_RUN = ("chat_template", "system_instruction", "total_evaluation_time_seconds")
 """What lm-eval saves beside `config`, though it belongs to it."""
 
 

@@ -241,3 +241,13 @@ def test_ctrl_c_while_publishing_leaves_whole_records_and_the_next_finishes(
     assert [is_complete(run) for run in all_runs(sqlite_uri(root))] == [False]
     assert len(publish_missing(root)) == 1
     assert [is_complete(run) for run in all_runs(sqlite_uri(root))] == [True]
+
+
+def test_a_run_lasts_as_long_as_its_work(root: Path) -> None:
+    folder = write_record(root, "report", {"runs": []}, {}, seconds=12.5)
+    publish(folder, root)
+    (run,) = all_runs(sqlite_uri(root))
+    assert run.info.end_time - run.info.start_time == 12_500
+    assert run.info.end_time == schema.milliseconds(read_record(folder))
+    assert write_record(root, "report", {"runs": []}, {}, seconds=1.0) == folder
+    assert read_record(folder).seconds == 12.5, "the same work is the same record, however long it takes another time"

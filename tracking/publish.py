@@ -272,7 +272,7 @@ def _new_run(client: MlflowClient, experiment: str, item: _Item, content: str) -
         "mlflow.source.name": "valueshift",
         "mlflow.source.type": "LOCAL",
     }
-    return client.create_run(experiment, schema.milliseconds(record), tags, schema.run_name(record, made))
+    return client.create_run(experiment, schema.began(record), tags, schema.run_name(record, made))
 
 
 def _into_run(sink: _Sink, item: _Item, run_id: str) -> tuple[Run, bool]:

@@ -4,7 +4,7 @@ A record becomes one flat run of the experiment `valueshift` (or `MLFLOW_EXPERIM
 are linked by tags, so that `tags."valueshift.base" = "<digest>"` finds every comparison with a base.
 
 - **Run name**: models, kind, corpus and languages, `mt5-small probe de fa`, `moved ← base comparison`; what differs
-  comes first, since MLflow's columns are narrow. Start and end are the record's `created`.
+  comes first, since MLflow's columns are narrow. The end is the record's `created`, the start as many `seconds` before.
 - **Tags**: `valueshift.` + `kind`, `digest`, `record` (folder name), `content` (see `content_key`), `status`
   (`publishing`, then `complete`: read only complete runs), the model digests under `model`, `base`, `tuned`, under
   `finetune` those of the finetune records that made the models, and under `runs.base` and `runs.tuned` those of the
@@ -242,6 +242,11 @@ def run_name(record: RunRecord, made: Sequence[RunRecord] = ()) -> str:
 def milliseconds(record: RunRecord) -> int:
     """The record's time as MLflow counts it."""
     return int(record.created.timestamp() * 1000)
+
+
+def began(record: RunRecord) -> int:
+    """When the work of a record began, as MLflow counts it; its end where that is not known."""
+    return milliseconds(record) - int(1000 * (record.seconds or 0))
 
 
 def description(record: RunRecord, left_out: Sequence[str] = ()) -> str:

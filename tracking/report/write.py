@@ -1,6 +1,7 @@
 """`valueshift report`: exhibits of run records, written as a folder of its own and as a run record."""
 
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def write_report(folders: Sequence[Path], output: Path, *, root: Path, truth: Pa
     Raises:
         ValueshiftError: `output` holds something else; no records can be read or joined; the disk is full.
     """
+    began = time.monotonic()
     _check(output)
     study = collect(folders, truth)
     made = exhibits(study)
@@ -48,7 +50,7 @@ def write_report(folders: Sequence[Path], output: Path, *, root: Path, truth: Pa
         name = record_folder(root, "report", inputs).name
         text = page(study, made, drawings, runs, _command(folders, output, truth), name)
         (folder / INDEX).write_text(text, encoding="utf-8")
-    return _write_record(study, made, inputs, output, root)
+    return _write_record(study, made, inputs, output, root, began)
 
 
 def _check(output: Path) -> None:
@@ -89,7 +91,9 @@ def _inputs(study: Study) -> dict[str, Any]:
     }
 
 
-def _write_record(study: Study, made: Sequence[Exhibit], inputs: Mapping[str, Any], output: Path, root: Path) -> Path:
+def _write_record(
+    study: Study, made: Sequence[Exhibit], inputs: Mapping[str, Any], output: Path, root: Path, began: float
+) -> Path:
     listed = pd.DataFrame(
         {
             "name": [one.name for one in made],
@@ -108,4 +112,5 @@ def _write_record(study: Study, made: Sequence[Exhibit], inputs: Mapping[str, An
         settings={"report": str(output.resolve())},
         metrics={"exhibits": float(len(shown)), "missing": float(len(made) - len(shown))},
         notes=study.notes,
+        seconds=time.monotonic() - began,
     )
