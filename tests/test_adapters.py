@@ -97,6 +97,8 @@ def test_the_digest_covers_the_base_and_not_its_place(adapter, base, tiny_mt5, t
     assert pretrained_digest(str(over(adapter, tmp_path / "one", str(tmp_path / "elsewhere")))) == found
     assert pretrained_digest(str(over(adapter, tmp_path / "two", "../elsewhere"))) == found
     assert pretrained_digest(str(over(adapter, tmp_path / "three", str(tiny_mt5(untied=False))))) != found
+    import lm_eval.models.huggingface  # noqa: F401  (patched by the hook, which keeps the head of `base`)
+
     assert families.current({"pretrained": str(base), "peft": str(adapter)}).digest == found
     assert_alike(adapter, tmp_path / "two", tmp_path)
 
