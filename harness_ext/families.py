@@ -7,9 +7,10 @@ task reads `pretrained` from the metadata that `simple_evaluate` and the command
 import logging
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,8 @@ def refuse_from_arguments(model: Any, metadata: Mapping[str, Any]) -> None:
             name, revision=metadata.get("revision"), trust_remote_code=bool(metadata.get("trust_remote_code"))
         )
         masked = family(config) == "masked"
-    except ValueshiftError:  # the harness may know better what to make of it
+    except Exception as error:  # noqa: BLE001  (the harness may know better what to make of it)
+        log.debug("%s tells no family before it is loaded: %s", name, error)
         return
     if masked:
         raise _masked(config)
@@ -187,7 +189,8 @@ def _refuse_without_log_probabilities(lm: Any) -> None:
     """A model behind an API, which has no weights here, is given an empty list: where that is refused, so is every request."""
     if hasattr(lm, "loglikelihood") and isinstance(getattr(lm, "model", None), str | None):
         try:
-            lm.loglikelihood([])
+            with redirect_stderr(StringIO()):  # bars of no progress
+                lm.loglikelihood([])
         except (NotImplementedError, AssertionError) as error:
             raise ValueshiftError(
                 f"{type(lm).__name__} gives no log-probabilities, by which a cloze statement is answered "

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
@@ -213,6 +214,8 @@ def test_profiles_are_csv_and_parquet_of_the_same_figures(root: Path, client: Ml
             "language": ["de", "fa", "de"],
             "question": ["Q1", "Q1", "Q2"],
             "p_first": [0.25, 0.5, 1 / 3],
+            "logprob_first": np.log([0.25, 0.5, 1 / 3]),
+            "logprob_second": np.log([0.75, 0.5, 2 / 3]),
         }
     ).reindex(columns=list(COLUMNS))
     folder = write_record(root, "probe", {"model": BASE, "probe_set": "wvs"}, {"scores": scores})
