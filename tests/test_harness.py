@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from harness_calls import run, simple_evaluate
+from commands import typed
+from harness_calls import simple_evaluate
 from tolerances import LOGPROB
 from valueshift.core.errors import ValueshiftError
 from valueshift.core.probes import Probe, probe_set
@@ -49,8 +50,7 @@ def directly(path: Path, language: str, untied: bool) -> dict[str, tuple[float, 
     return {probe.question: direct(model, tokenizer, probe) for probe in probe_set("wvs").probes(language)}
 
 
-@pytest.mark.parametrize("batch_size", [1, 8, "auto"])
-@pytest.mark.parametrize("untied", [True, False])
+@pytest.mark.parametrize(("untied", "batch_size"), [(True, 1), (True, 8), (True, "auto"), (False, 8)])
 def test_log_probabilities_equal_direct_computation(tiny_mt5: TinyMT5, untied: bool, batch_size: int | str) -> None:
     path = tiny_mt5(untied=untied)
     languages = ("de", "fa")
@@ -116,7 +116,7 @@ def test_a_model_without_sentinels_is_one_sentence_and_status_2(tiny_mt5: TinyMT
     MT5ForConditionalGeneration(MT5Config(**shape, decoder_start_token_id=0)).save_pretrained(model)
     tokenizer.save_pretrained(model)
     arguments = ["--tasks", "wvs_de", "--model", "hf", "--model_args", f"pretrained={model}", "--device", "cpu"]
-    done = run("lm_eval", *arguments, cwd=tmp_path)
+    done = typed("lm_eval", *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert "but the embedding has 1990 rows" in done.stderr and "Traceback" not in done.stderr
 
@@ -159,7 +159,7 @@ metric_list:
         model="hf",
         model_args=f"pretrained={tiny_mt5()},device=cpu",
         tasks=["own_two_options"],
-        task_manager=TaskManager(include_path=str(tmp_path)),
+        task_manager=TaskManager(include_path=str(tmp_path), include_defaults=False),
     )
     first, second = (response[0][0] for response in found["samples"]["own_two_options"][0]["resps"])
     expected = torch.tensor([first, second]).softmax(0)[0].item()

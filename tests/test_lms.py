@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from commands import typed
 from tolerances import LOGPROB, PROBABILITY
 from valueshift.core.errors import ValueshiftError
 from valueshift.core.languages import LANGUAGES
@@ -61,7 +62,7 @@ def test_lm_eval_and_valueshift_probe_agree(tiny_model: TinyModel, tmp_path: Pat
     mine = ask(str(path), probe_set("wvs"), ("de", "ko"), tmp_path, Asking(limit=LIMIT, device="cpu", batch_size=5))
     assert run.inputs == mine.inputs
     keys = ["language", "question"]
-    both = run.scores.set_index(keys).join(mine.scores.set_index(keys), rsuffix="_mine")
+    both = run.scores.merge(mine.scores, on=keys, suffixes=("", "_mine"))
     assert len(both) == 2 * LIMIT
     for column in ("logprob_first", "logprob_second", "p_first"):
         assert both[column].tolist() == pytest.approx(both[f"{column}_mine"].tolist(), **LOGPROB)
@@ -147,19 +148,28 @@ def test_hf_mlm_scores_any_continuation(tiny_model: TinyModel) -> None:
 
 
 def test_the_models_are_known_on_the_command_line(tiny_model: TinyModel, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "lm_eval", "--tasks", "wvs_de", "--limit", "8", "--device", "cpu"]
-    asked = [*command, "--model", "hf-mlm", "--model_args", f"pretrained={tiny_model('xlm-roberta')}"]
-    done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True)
+    model = ["--model", "hf-mlm", "--model_args", f"pretrained={tiny_model('xlm-roberta')}"]
+    done = typed("lm_eval", "--tasks", "wvs_de", "--limit", 8, "--device", "cpu", *model, cwd=tmp_path)
     assert done.returncode == 0 and "p_first" in done.stdout, done.stderr
 
 
 def test_without_the_hook_the_models_are_not_known() -> None:
-    code = "from lm_eval.api.registry import get_model; print(get_model('{}').__name__)"
-    for name, known in (("hf-mlm", "MaskedLM"), ("hf-encdec", "EncoderDecoderLM")):
-        command = [sys.executable, "-c", code.format(name)]
-        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == [known]
-        off = subprocess.run(command, env={**os.environ, "VALUESHIFT_HOOK": "off"}, capture_output=True, text=True)
-        assert "no model for this name found" in off.stderr
+    code = """
+from lm_eval.api.registry import get_model
+for name in ("hf-mlm", "hf-encdec"):
+    try:
+        print(get_model(name).__name__)
+    except Exception as error:
+        print("no model for this name found" in str(error))
+"""
+
+    def found(**environment: str) -> list[str]:
+        environment = {**os.environ, **environment}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        return done.stdout.split()
+
+    assert found() == ["MaskedLM", "EncoderDecoderLM"]
+    assert found(VALUESHIFT_HOOK="off") == ["True", "True"]
 
 
 def test_a_harness_that_discovers_models_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
