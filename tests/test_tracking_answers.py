@@ -182,5 +182,5 @@ def test_an_answer_without_an_end_is_given_up(
     proxy, start = Proxy("", lambda *_: (200, content())), time.monotonic()
     with pytest.raises(ServerAwayError, match="does not end its answer; the record is kept"):
         publish(finetune_record(tmp_path), tmp_path, proxy.uri)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30
     proxy.close()

@@ -76,7 +76,7 @@ def test_a_store_that_another_program_holds_is_waited_for(root: Path, monkeypatc
         start = time.monotonic()
         with pytest.raises(ServerAwayError, match=r"mlflow\.db is held locked by another program; the record is kept"):
             publish(folder, root)
-        assert 0.9 < time.monotonic() - start < 5
+        assert 0.9 < time.monotonic() - start < 30
         monkeypatch.setattr(client_module, "BUSY_SECONDS", 30)
         threading.Timer(0.5, other.rollback).start()
         assert not publish(folder, root).already
