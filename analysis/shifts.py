@@ -56,7 +56,9 @@ def common(base_scores: pd.DataFrame, tuned_scores: pd.DataFrame) -> pd.DataFram
         "question": questions.take(asked % len(questions)),
         "category": sides["base"]["category"].fillna(sides["tuned"]["category"]).array,
         **{f"{value}_{name}": side[value].array for value in _VALUES for name, side in sides.items()},
-        "in": pd.Categorical.from_codes(np.where(by_tuned, 1 + by_base, 0), ["base", "tuned", "both"]),
+        "in": pd.Categorical.from_codes(
+            np.where(by_tuned, 1 + by_base, 0), dtype=pd.CategoricalDtype(["base", "tuned", "both"])
+        ),
     }
     return pd.DataFrame(rows)
 

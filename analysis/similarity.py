@@ -163,7 +163,7 @@ def common_questions(
     wanted, common = asked.any(axis=0), asked.all(axis=0)
     if not common.any():
         raise ValueshiftError("the profiles share no question; compare profiles of the same items")
-    names = [question for question, kept in zip(questions, common, strict=True) if kept]
+    names = [questions[place] for place in np.flatnonzero(common)]
     return [one[common] for one in values], names, int(wanted.sum() - common.sum())
 
 
