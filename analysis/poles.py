@@ -5,7 +5,10 @@ of a battery on both sides says the same thing in other words, and yet changes a
 It changes neither a correlation within option pairs nor a distance between the two distributions of a question.
 """
 
+from functools import lru_cache
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
@@ -28,16 +31,26 @@ def turned_range(x: Floats, y: Floats, groups: Groups, turns: int = TURNS, seed:
     Returns:
         Low and high, each (k, l).
     """
-    turn = np.random.default_rng(seed).integers(0, 2, size=(turns, int(groups.max()) + 1))[:, groups, None] == 1
-    n = len(x)
-    ranks = []
-    for values in (x, y):
-        drawn = stats.rankdata(np.where(turn, 1 - values, values), axis=1) - (n + 1) / 2
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ranks.append(drawn / np.sqrt((drawn**2).sum(axis=1, keepdims=True)))
-    correlations = np.matmul(ranks[0].transpose(0, 2, 1), ranks[1])
-    low, high = np.quantile(correlations, [0.025, 0.975], axis=0)
+    turn = np.random.default_rng(seed).integers(0, 2, size=(turns, int(groups.max()) + 1))[:, groups] == 1
+    models = _turned_ranks(x, turn)
+    people = _people_ranks(y.tobytes(), y.shape, turn.tobytes(), turn.shape)
+    low, high = np.quantile(np.matmul(models, people.transpose(0, 2, 1)), [0.025, 0.975], axis=0)
     return low, high
+
+
+def _turned_ranks(values: Floats, turn: NDArray[np.bool_]) -> Floats:
+    """Centred ranks of (questions, k) values turned where `turn` (turns, questions) is, of length one: (turns, k, questions)."""
+    columns = values.T
+    drawn = stats.rankdata(np.where(turn[:, None, :], 1 - columns, columns), axis=2) - (len(values) + 1) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        unit: Floats = drawn / np.sqrt((drawn**2).sum(axis=2, keepdims=True))
+    return unit
+
+
+@lru_cache(maxsize=4)
+def _people_ranks(values: bytes, shape: tuple[int, int], turn: bytes, turns: tuple[int, int]) -> Floats:
+    """`_turned_ranks` of a survey, which is the same for every model."""
+    return _turned_ranks(np.frombuffer(values).reshape(shape), np.frombuffer(turn, dtype=np.bool_).reshape(turns))
 
 
 def within(x: Floats, y: Floats, groups: Groups) -> Statistic:

@@ -16,7 +16,7 @@ from ..core.errors import ValueshiftError
 from ..core.probes import Item
 from .bootstrap import batteries, mean
 from .intervals import share, symmetric
-from .pairs import MINIMUM, in_order
+from .pairs import MINIMUM
 from .profiles import Selection, checked, selected
 from .significance import adjusted, sign_flip_p
 
@@ -41,14 +41,26 @@ def common(base_scores: pd.DataFrame, tuned_scores: pd.DataFrame) -> pd.DataFram
         )
     if not set(base["language"]) & set(tuned["language"]):
         raise ValueshiftError("the two models share no language; probe both in the same languages")
-    keys = ["language", "question"]
-    columns = [*keys, "category", *_VALUES]
-    rows = base[columns].merge(tuned[columns], how="outer", on=keys, suffixes=("_base", "_tuned"), indicator="in")
-    rows["in"] = rows["in"].cat.rename_categories({"left_only": "base", "right_only": "tuned"})
-    rows["category"] = rows["category_base"].fillna(rows["category_tuned"])
-    asked = pd.concat([base[keys], tuned[keys]])
-    rows = in_order(rows, language=asked["language"].unique(), question=asked["question"].unique())
-    return rows[[*keys, "category", *(f"{value}_{side}" for value in _VALUES for side in ("base", "tuned")), "in"]]
+    language, languages = pd.factorize(pd.concat([base["language"], tuned["language"]], ignore_index=True))
+    question, questions = pd.factorize(pd.concat([base["question"], tuned["question"]], ignore_index=True))
+    places = language * len(questions) + question  # in the order of the rows, which need not be sorted again
+    asked = np.unique(places)
+    each = {"base": places[: len(base)], "tuned": places[len(base) :]}
+    sides = {
+        name: scores[["category", *_VALUES]].set_axis(each[name]).reindex(asked)
+        for name, scores in (("base", base), ("tuned", tuned))
+    }
+    by_base, by_tuned = (np.isin(asked, of_side) for of_side in each.values())
+    rows = {
+        "language": languages.take(asked // len(questions)),
+        "question": questions.take(asked % len(questions)),
+        "category": sides["base"]["category"].fillna(sides["tuned"]["category"]).array,
+        **{f"{value}_{name}": side[value].array for value in _VALUES for name, side in sides.items()},
+        "in": pd.Categorical.from_codes(
+            np.where(by_tuned, 1 + by_base, 0), dtype=pd.CategoricalDtype(["base", "tuned", "both"])
+        ),
+    }
+    return pd.DataFrame(rows)
 
 
 def flipped(
@@ -195,7 +207,7 @@ def _unchanged(rows: pd.DataFrame, items: Mapping[str, Item], fewest: int) -> di
         return missing | counts | {"reason": reason}
     same = (answered["answer_base"] == answered["answer_tuned"]).to_numpy(dtype=np.bool_)
     clustered = share(same, batteries(answered["question"].tolist(), items))
-    plain = share(same, np.unique(answered["question"], return_inverse=True)[1])
+    plain = share(same, pd.factorize(answered["question"], sort=True)[0])
     return {
         "unchanged": clustered.value,
         "low": clustered.low,

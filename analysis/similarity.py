@@ -157,13 +157,14 @@ def common_questions(
     Raises:
         ValueshiftError: they share no question.
     """
-    asked = [set(table.index[table.notna().any(axis=1)]) for table in tables]
-    wanted = [question for question in selected(items, selection) if any(question in one for one in asked)]
-    common = [question for question in wanted if all(question in one for one in asked)]
-    if not common:
+    questions = selected(items, selection)
+    values = [table.reindex(questions).to_numpy(dtype=np.float64) for table in tables]
+    asked = np.stack([~np.isnan(one).all(axis=1) for one in values])
+    wanted, common = asked.any(axis=0), asked.all(axis=0)
+    if not common.any():
         raise ValueshiftError("the profiles share no question; compare profiles of the same items")
-    values = [table.loc[common].to_numpy(dtype=np.float64) for table in tables]
-    return values, common, len(wanted) - len(common)
+    names = [questions[place] for place in np.flatnonzero(common)]
+    return [one[common] for one in values], names, int(wanted.sum() - common.sum())
 
 
 def mean_dissimilarity(

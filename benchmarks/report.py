@@ -28,8 +28,9 @@ sys.argv[0] = "valueshift"
 try:
     main()
 finally:
-    unit = 1e9 if sys.platform == "darwin" else 1e6
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit:.2f} GB", file=sys.stderr)
+    unit, used = 1e9 if sys.platform == "darwin" else 1e6, resource.getrusage(resource.RUSAGE_SELF)
+    seconds = used.ru_utime + used.ru_stime
+    print(f"{seconds:.1f} s of processor time, peak memory {used.ru_maxrss / unit:.2f} GB", file=sys.stderr)
 """
 
 

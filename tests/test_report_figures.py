@@ -12,6 +12,7 @@ from valueshift.core.records import find_records, read_record
 from valueshift.tracking.report.arms import Study
 from valueshift.tracking.report.exhibit import Exhibit
 from valueshift.tracking.report.figures import figures
+from valueshift.tracking.report.marks import pages as pages_of
 from valueshift.tracking.report.page import Run, inlined, page
 from valueshift.tracking.report.style import COLOURS, MARKERS, save, styled
 
@@ -103,6 +104,12 @@ def test_many_panels_are_drawn_in_pages_that_say_which_they_are(study: Study) ->
     assert "panels 7 to 12 of 32" in svg(pages[1]) and "panels 31 to 32 of 32" in svg(pages[5])
     text = page(study, [exhibit], {"unchanged": [[svg(figure) for figure in pages]]}, [], "valueshift report")
     assert 'href="figures/unchanged_page6.svg"' in text and "panels 7 to 12" not in text
+
+
+def test_a_drawing_of_very_many_panels_ends_and_says_that_the_others_are_in_the_table() -> None:
+    *_, (last, note) = pages_of(pd.Series([f"corpus{place}" for place in range(400)]))
+    assert last[-1] == "corpus35"
+    assert note == " (panels 31 to 36 of 400; the others are in the table)"
 
 
 def test_heat_maps_print_what_the_table_says() -> None:

@@ -83,4 +83,5 @@ def _print_cells(
         text = f"{round(float(number), digits) + 0.0:.{digits}f}".replace("0.", ".", 1).replace("-", "−")
         text += "*" if marks[line, place] else ""
         shade = "#FFFFFF" if dark else "#000000"
-        axis.text(place + 0.5, line + 0.5, text, ha="center", va="center", fontsize=size, color=shade)
+        # the layout need not measure what lies inside the panel
+        axis.text(place + 0.5, line + 0.5, text, ha="center", va="center", fontsize=size, color=shade, in_layout=False)

@@ -14,6 +14,8 @@ from .style import GREY, RULE, WIDTH, colour, marker, panels
 
 MOST_PANELS = 6
 """A figure shows no more; the others are on further pages."""
+MOST_PAGES = 6
+"""A drawing has no more; what is not drawn is in the table, as the label of the last page says."""
 LONG_LABEL = 16
 """Lines with longer names leave room for one or two panels in a row."""
 
@@ -46,10 +48,12 @@ def _part(name: str, value: Any) -> str:
 def pages(keys: "pd.Series[str]") -> Iterator[tuple[list[str], str]]:
     """The panels of each page in order of appearance, and which of all they are, for its label."""
     found = list(dict.fromkeys(keys))
-    for start in range(0, len(found), MOST_PANELS):
-        shown = found[start : start + MOST_PANELS]
-        many = len(found) > MOST_PANELS
-        yield shown, f" (panels {start + 1} to {start + len(shown)} of {len(found)})" if many else ""
+    drawn = found[: MOST_PAGES * MOST_PANELS]
+    for start in range(0, len(drawn), MOST_PANELS):
+        shown = drawn[start : start + MOST_PANELS]
+        end = start + len(shown)
+        rest = "; the others are in the table" if end == len(drawn) < len(found) else ""
+        yield shown, f" (panels {start + 1} to {end} of {len(found)}{rest})" if len(found) > MOST_PANELS else ""
 
 
 def dots(
