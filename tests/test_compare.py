@@ -39,6 +39,7 @@ def run(name: str, odds: pd.DataFrame, name_of_set: str = "wvs", model: str | No
                 | {"p_first": p_first(value, 0.0), "answer": answer(value, 0.0)}
             )
     inputs = {"model": digest(model or name), "probe_set": name_of_set, "probes": dict.fromkeys(odds.columns, name)}
+    inputs |= {"format": "causal", "dtype": "float32"}
     return ProbeRun(name, inputs, {"model": name}, scores_frame(rows))
 
 

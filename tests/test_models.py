@@ -315,10 +315,10 @@ BAD = [
     ("finetune --model M --corpus C --languages de --size 40 --accumulate 0", "--accumulate"),
     ("finetune --model M --corpus C --languages de --size 40 --save-every 0", "--save-every"),
     ("finetune --model M --corpus C --languages de --size 40 --keep-every -1", "--keep-every"),
-    ("finetune --model LONG --corpus C --languages de --size 40", "too long a name"),
+    ("finetune --model LONG --corpus C --languages de --size 40", "so long a name"),
     ("toy build --seed 4294967296", "--seed"),
     ("toy build --seed -1", "--seed"),
-    ("toy build --output LONG", "too long a name"),
+    ("toy build --output LONG", "so long a name"),
     ("attribute --base M --tuned M --damping nan", "--damping"),
     ("attribute --base M --tuned M --damping -1", "--damping"),
     ("attribute --base M --tuned M --projection 0", "--projection"),
@@ -327,7 +327,7 @@ BAD = [
     ("attribute check --planted --removals 0", "--removals"),
     ("attribute check --planted --seed -1", "--seed"),
     ("attribute check --planted --damping inf", "--damping"),
-    ("probe LONG", "too long a name"),
+    ("probe LONG", "so long a name"),
     ("probe M --limit 0", "--limit"),
 ]
 

@@ -83,6 +83,7 @@ def test_probe_keeps_and_publishes_the_set_that_was_answered(
         return run("a", BASE) if asked.name == "wvs" else refused()
 
     monkeypatch.setattr("valueshift.harness_ext.probing.ask", ask)
+    monkeypatch.setattr("valueshift.harness_ext.hub.refuse_absent", lambda *_, **__: None)
     monkeypatch.setattr("valueshift.core.probes.probe_set", lambda name: ProbeSetStub(name))
     with pytest.raises(ValueshiftError, match="there is no record of wvs_arora: it is bad; mend it"):
         probing.probe("a", None, "wvs", tmp_path / "runs", "auto", None, None, None, False, None, "sum", None, True)
@@ -118,10 +119,10 @@ def test_publish_takes_what_it_can(
 def test_a_server_that_is_away_is_asked_once(
     tmp_path: Path, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from valueshift.tracking import sending
+    from valueshift.tracking import publish
 
-    asked, publish = [], sending.publish
-    monkeypatch.setattr(sending, "publish", lambda record, root: asked.append(record) or publish(record, root))
-    outcomes = Outcomes()
-    assert sending.send(pair, tmp_path / "probed", outcomes) == {}
-    assert asked == [pair[0]]
+    opened, tried = publish.opened, []
+    monkeypatch.setattr(publish, "opened", lambda root, uri: tried.append(uri) or opened(root, uri))
+    account = publish.publish_all(pair, tmp_path / "probed")
+    assert tried == [AWAY]
+    assert account.done == [] and set(account.failed) == {folder.name for folder in pair}

@@ -101,7 +101,8 @@ def run(seed: int, languages: tuple[str, ...], settings: dict[str, object]) -> P
         for k, language in enumerate(languages)
         for n, name in enumerate(ASKED)
     ]
-    return ProbeRun(f"m{seed}", {"model": digest(seed), "probe_set": "x"}, settings, scores_frame(rows))
+    inputs = {"model": digest(seed), "probe_set": "x", "probes": dict.fromkeys(languages, "as they are worded")}
+    return ProbeRun(f"m{seed}", {**inputs, "format": "causal", "dtype": "float32"}, settings, scores_frame(rows))
 
 
 @pytest.mark.parametrize(
