@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from . import limits
 from .errors import ValueshiftError
 from .outside import regular_file
-from .shown import shown
+from .shown import piece
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +46,7 @@ def read_parquet(
                 raise ValueError(f"column {name} holds {table.schema.field(name).type}, not {kind}")
         frame = table.select(list(columns)).replace_schema_metadata(None).to_pandas()
     except Exception as error:  # what pyarrow raises of hostile bytes has no common kind
-        raise ValueshiftError(f"{path} is no {what} ({shown(error)}); {remedy}") from error
+        raise ValueshiftError(f"{path} is no {what} ({piece(error)}); {remedy}") from error
     if (missing := frame.isna().any(axis=1)).any():
         *names, last = columns
         raise ValueshiftError(f"{path}, row {missing.argmax() + 1}: {', '.join(names)} or {last} is missing; {remedy}")

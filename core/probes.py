@@ -18,7 +18,7 @@ from .languages import LANGUAGES
 from .names import PROBE_SET, SURVEY, checked
 from .outside import regular_file
 from .paths import TASKS, own_sets
-from .shown import shown
+from .shown import piece
 
 MASK = "[MASK]"
 PROBE_HEADER = ("question", "text", "first", "second", "reviewed", "note")
@@ -122,7 +122,7 @@ def read_rows(path: Path, header: Sequence[str]) -> list[tuple[int, dict[str, st
         reader = csv.DictReader(stream, strict=True)
         found = tuple(reader.fieldnames or ())
         if sorted(found) != sorted(header):
-            raise ValueshiftError(f"{path}: the columns are {shown(','.join(found))}; they must be {','.join(header)}")
+            raise ValueshiftError(f"{path}: the columns are {piece(','.join(found))}; they must be {','.join(header)}")
         rows = []
         for row in reader:
             where = f"{path}, line {reader.line_num}"
@@ -151,7 +151,7 @@ def read_items(path: Path) -> dict[str, Item]:
         except ValidationError as error:
             first = error.errors()[0]
             field = first["loc"][0] if first["loc"] else "row"
-            raise ValueshiftError(f"{path}, line {line}, {field}: {shown(first['msg'])}") from error
+            raise ValueshiftError(f"{path}, line {line}, {field}: {piece(first['msg'])}") from error
         if item.question in items:
             raise ValueshiftError(f"{path}, line {line}: question {item.question} appears twice")
         items[item.question] = item
@@ -206,7 +206,7 @@ def read_probes(path: Path, probe_set: str, language: str, items: dict[str, Item
     probes: dict[str, Probe] = {}
     for line, row in read_rows(path, PROBE_HEADER):
         question = row["question"]
-        where = f"{path}, line {line}, question {shown(question)}"
+        where = f"{path}, line {line}, question {piece(question)}"
         if question not in items:
             raise ValueshiftError(f"{where}: not in the item registry")
         if question in probes:

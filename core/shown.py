@@ -7,16 +7,23 @@ _OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 LENGTH = 1000
 """Of a line, in characters."""
+PIECE = 200
+"""Of what a file or its parser says, within a message of ours: a damaged file may hold a book in one cell."""
 
 
 NO_INTERVAL = "fewer than 3 batteries"
 """Why a figure carries no interval (`analysis.intervals.FEWEST`)."""
 
 
-def shown(text: object) -> str:
+def shown(text: object, most: int = LENGTH) -> str:
     """`text` in one line of bounded length, see `written_out`; the middle of a long one is left out."""
     line = written_out(str(text))
-    return line if len(line) <= LENGTH else f"{line[: LENGTH // 2]} ... {line[-LENGTH // 2 :]}"
+    return line if len(line) <= most else f"{line[: most // 2]} ... {line[-most // 2 :]}"
+
+
+def piece(text: object) -> str:
+    """`text` of a file or its parser as a part of a message, at most `PIECE` characters of it."""
+    return shown(text, PIECE)
 
 
 def written_out(text: str) -> str:

@@ -23,7 +23,7 @@ from xml.etree.ElementTree import ParseError
 
 from . import limits
 from .errors import ValueshiftError
-from .shown import shown, written_out
+from .shown import piece, written_out
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -82,7 +82,7 @@ class Source:
             except UnicodeDecodeError as error:
                 raise ValueshiftError(f"{self.where} is not UTF-8 ({error.reason}); save it as UTF-8") from error
             except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, zlib.error) as error:
-                raise ValueshiftError(f"{self.where} cannot be read ({shown(error)}); download it again") from error
+                raise ValueshiftError(f"{self.where} cannot be read ({piece(error)}); download it again") from error
 
     def lines(self) -> Iterator[str]:
         r"""Lines of a UTF-8 text without their ends, split at `\n` only: other separators occur inside sentences.
@@ -90,8 +90,8 @@ class Source:
         Raises:
             ValueshiftError: as `stream`; a line, or all text together, is too long.
         """
-        with self.stream() as stream:
-            for line in bounded_lines(TextIOWrapper(stream, encoding="utf-8-sig", newline="\n"), self.where):
+        with self.stream() as stream, TextIOWrapper(stream, encoding="utf-8-sig", newline="\n") as text:
+            for line in bounded_lines(text, self.where):
                 self._text.add(line, self.where)
                 yield line.rstrip("\r\n")
 
@@ -155,7 +155,7 @@ def opened(path: Path) -> Iterator[list[Source]]:
     except FileNotFoundError:
         raise ValueshiftError(f"{path} does not exist") from None
     except (OSError, ValueError) as error:
-        raise ValueshiftError(f"{shown(path)} cannot be read ({shown(error)}); give the path of a release") from error
+        raise ValueshiftError(f"{piece(path)} cannot be read ({piece(error)}); give the path of a release") from error
     text = _Text()
     with ExitStack() as stack:
         if stat.S_ISDIR(mode):
@@ -302,7 +302,7 @@ def damage_explained(what: str) -> Iterator[None]:
     except ValueshiftError:
         raise
     except Exception as error:
-        raise ValueshiftError(f"{what} ({shown(error) or type(error).__name__}); download it again") from error
+        raise ValueshiftError(f"{what} ({piece(error) or type(error).__name__}); download it again") from error
 
 
 def sound(rows: Iterator[Row], where: str) -> Iterator[Row]:
@@ -320,7 +320,7 @@ def sound(rows: Iterator[Row], where: str) -> Iterator[Row]:
         raise
     except Exception as error:
         raise ValueshiftError(
-            f"{where} cannot be read after row {number} ({shown(repr(error))}); download it again"
+            f"{where} cannot be read after row {number} ({piece(repr(error))}); download it again"
         ) from error
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from importers import IMPORTERS, make_own, members
 from valueshift.core.errors import ValueshiftError
-from valueshift.core.names import CORPUS, COUNTRY, LANGUAGE, PROBE_SET, SURVEY, Kind, checked, readable
+from valueshift.core.names import CORPUS, COUNTRY, LANGUAGE, PROBE_SET, SURVEY, Kind, checked
 from valueshift.core.paths import task_folders
 from valueshift.core.probes import imported_folder, probe_set, registry_folder
+from valueshift.core.shown import written_out
 from valueshift.core.surveys import has_survey_truth, survey_folder, survey_truth
 from valueshift.finetune.corpora.importing import import_corpus
 from valueshift.finetune.corpora.store import read_corpus
@@ -111,5 +112,5 @@ def test_norwegian_is_a_language_though_yaml_takes_its_code_for_false(cache: Pat
 
 def test_a_name_can_be_printed_and_stored() -> None:
     name = "a\udcff\x1b[31m\n\u202eb ü日"
-    assert readable(name) == "a\\udcff\\x1b[31m\\n\\u202eb ü日"
-    assert readable(name).encode() and readable(readable(name)) == readable(name)
+    assert written_out(name) == "a\\udcff\\x1b[31m\\n\\u202eb ü日"
+    assert written_out(name).encode() and written_out(written_out(name)) == written_out(name)

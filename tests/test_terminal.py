@@ -293,7 +293,8 @@ def raising(error: BaseException) -> Callable[[], None]:
 
 
 WAITING = """
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored in the background of a script
 from valueshift.cli.app import app, main
 @app.command()
 def wait() -> None:

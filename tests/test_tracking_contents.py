@@ -47,7 +47,8 @@ def finetune_record(root: Path, steps: int = 3, checkpoint: str = TUNED, **input
         + [{"step": step, "epoch": step / 2, "split": "train", "loss": 3 / step} for step in range(1, steps + 1)]
         + [{"step": steps, "epoch": 2.0, "split": "dev", "loss": 2.5}]
     )
-    asked = {"model": BASE, "corpus": CORPUS, "languages": ["fa"], "size": 2000, "seed": 1, "placebo": False, **inputs}
+    asked = {"model": BASE, "corpus": CORPUS, "languages": ["fa"], "size": 2000, "seed": 1, "placebo": False}
+    asked |= {"epochs": 2, "learning_rate": 5e-5, "batch_size": 8, **inputs}
     settings = {"model": "google/mt5-small", "corpus": "tanzil", "checkpoint": "checkpoints/3f"}
     settings |= {"checkpoint_digest": checkpoint}
     return write_record(root, "finetune", asked, {"losses": losses}, settings=settings, metrics={"loss/dev": 2.5})

@@ -38,7 +38,7 @@ def test_a_server_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.Monke
     with socket.create_server(("127.0.0.1", 0)) as silent:
         with pytest.raises(ServerAwayError, match="cannot be reached") as caught:
             publish(probe_record(tmp_path), tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}")
-        assert "read timeout=1" in str(caught.value.__cause__)
+        assert "timeout" in str(caught.value.__cause__)
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.write_text("no database" * 500), Path.mkdir])

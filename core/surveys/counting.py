@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from .. import limits
 from ..errors import ValueshiftError
-from ..shown import shown
+from ..shown import piece
 from .countries import country_code
 from .labels import normalised, number
 from .tables import SurveyFile, survey_file
@@ -150,7 +150,7 @@ def _countries(
     found = [country_code(text) for text in texts]
     for code, rows in zip(*np.unique(codes, return_counts=True), strict=True):
         if found[code] is None:
-            what = f"hold '{shown(texts[code])}', which is no country" if texts[code] else "are empty"
+            what = f"hold '{piece(texts[code])}', which is no country" if texts[code] else "are empty"
             problems[str(column.name), what] += int(rows)
     places, inverse = np.unique(np.array([place or "" for place in found], dtype=object), return_inverse=True)
     where = inverse[codes]
@@ -180,7 +180,7 @@ def _weights(column: "pd.Series[str]", typed: bool, problems: Problems) -> tuple
         (np.isfinite(weights) & (weights > limits.WEIGHT), f"are larger than {limits.WEIGHT:,.0f}"),
     ):
         if rows := int(wrong.sum()):
-            example = shown(_text(column.to_numpy()[wrong][0]))
+            example = piece(_text(column.to_numpy()[wrong][0]))
             problems[str(column.name), f"{what}{f', such as {example!r}' if example else ''}"] += rows
     return np.where(np.isfinite(weights) & (weights <= limits.WEIGHT), weights, 0.0), converted
 
@@ -193,7 +193,7 @@ def _check_wave(column: "pd.Series[str]", problems: Problems) -> None:
         else:
             right = value is None or value < 0 or value in _YEARS  # a year may be missing
         if not right:
-            problems[str(column.name), f"hold '{shown(text)}', which is not of wave 7"] += rows
+            problems[str(column.name), f"hold '{piece(text)}', which is not of wave 7"] += rows
 
 
 def _check_repeats(seen: Counter[tuple[str, str]], problems: Problems) -> None:

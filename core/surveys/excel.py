@@ -8,7 +8,7 @@ from typing import IO
 
 from .. import limits
 from ..errors import ValueshiftError
-from ..shown import shown
+from ..shown import piece
 from ..sources import opened_zip, sound, unpacked_limit
 
 _ROW = re.compile(rb"<(?:\w{1,9}:)?row[\s/>]")
@@ -32,13 +32,13 @@ def sheets(stream: IO[bytes], where: str) -> Iterator[list[Iterator[tuple[object
             workbook = load_workbook(stream, read_only=True, data_only=True)
         except Exception as error:
             raise ValueshiftError(
-                f"{where} is no Excel file ({shown(repr(error))}); save it as .xlsx or CSV again"
+                f"{where} is no Excel file ({piece(repr(error))}); save it as .xlsx or CSV again"
             ) from error
         stack.callback(workbook.close)
         for sheet in workbook.worksheets:
             sheet.reset_dimensions()  # some programs write wrong ones
         yield [
-            _rows(sheet.iter_rows(values_only=True), f"{where}, sheet {shown(sheet.title)}")
+            _rows(sheet.iter_rows(values_only=True), f"{where}, sheet {piece(sheet.title)}")
             for sheet in workbook.worksheets
         ]
 

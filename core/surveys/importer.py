@@ -12,7 +12,7 @@ from ..digests import file_sha256
 from ..errors import ValueshiftError
 from ..paths import TASKS
 from ..probes import Item, read_items
-from ..shown import shown, written_out
+from ..shown import piece, written_out
 from .counting import WEIGHT, Counts, Problems, count, refuse
 from .labels import Labels, labels
 
@@ -140,7 +140,7 @@ def _decoded(counts: Counts, codes: Mapping[str, frozenset[int]], labels: Labels
     for (country, variable, answer), (n, weight, squared) in counts.answers.items():
         code = labels.code(variable, answer)
         if code is None or (code >= 0 and code not in codes[variable]):
-            what = f"hold '{shown(answer)}', which is no label of its codes" if code is None else f"hold code {code}"
+            what = f"hold '{piece(answer)}', which is no label of its codes" if code is None else f"hold code {code}"
             problems[variable, f"{what} (known: {', '.join(map(str, sorted(codes[variable])))})"] += int(n)
             kind = "unknown"
         else:

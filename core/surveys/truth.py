@@ -20,7 +20,7 @@ from ..outside import read_json, regular_file
 from ..parquet import read_parquet
 from ..paths import TASKS, cache_root
 from ..probes import Item, read_items, registry_folder
-from ..shown import shown
+from ..shown import piece
 from .importer import SurveyImport
 from .poles import Middle, collapse
 
@@ -140,18 +140,18 @@ def read_shares(path: Path, items: Mapping[str, Item]) -> pd.DataFrame:
         content = regular_file(path, remedy, limits.CSV_BYTES).read_bytes()
         table = pd.read_csv(io.BytesIO(content), header=None, dtype=str, encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        raise ValueshiftError(f"{path} is no table of shares ({shown(error)}); {remedy}") from error
+        raise ValueshiftError(f"{path} is no table of shares ({piece(error)}); {remedy}") from error
     first, *countries = table.iloc[0].fillna("")
     if first != "question":
-        raise ValueshiftError(f"{path} is no table of shares: its first column is '{shown(first)}'; {remedy}")
+        raise ValueshiftError(f"{path} is no table of shares: its first column is '{piece(first)}'; {remedy}")
     for place, country in enumerate(countries):
         if not COUNTRY.pattern.fullmatch(country):
-            raise ValueshiftError(f"{path}: column '{shown(country)}' is no country; {COUNTRY.rule}")
+            raise ValueshiftError(f"{path}: column '{piece(country)}' is no country; {COUNTRY.rule}")
         if country in countries[:place]:
             raise ValueshiftError(f"{path}: column {country} is there twice; remove one")
     table = table.iloc[1:].set_axis(table.iloc[0], axis=1).set_index("question").rename_axis(columns="country")
     if unknown := [question for question in table.index if question not in items]:
-        raise ValueshiftError(f"{path}: question {shown(unknown[0])} is not in the registry")
+        raise ValueshiftError(f"{path}: question {piece(unknown[0])} is not in the registry")
     if table.index.has_duplicates:
         raise ValueshiftError(f"{path}: question {table.index[table.index.duplicated()][0]} is there twice; remove one")
     shares = table.apply(pd.to_numeric, errors="coerce")
