@@ -17,6 +17,8 @@ from valueshift.finetune.finetuning import finetune
 from valueshift.finetune.training import Training
 from valueshift.harness_ext.probing import run_of
 
+pytestmark = pytest.mark.xdist_group("attribute_cli")  # what its tests share takes long to make
+
 Run = Callable[..., Any]
 
 

@@ -12,6 +12,8 @@ from tolerances import PROBABILITY
 from valueshift.core.probes import probe_set
 from valueshift.core.records import find_records, read_record, read_table
 
+pytestmark = pytest.mark.xdist_group("cli")  # what its tests share takes long to make
+
 TinyMT5 = Callable[..., Path]
 
 

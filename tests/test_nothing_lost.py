@@ -136,6 +136,7 @@ def test_probe(fault: str, tiny_mt5: TinyMT5, root: Path, asked: list[str]) -> N
     assert len(asked) <= 2 * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_compare(fault: str, study_runs: Path, tmp_path: Path) -> None:
     probes = [read_record(folder).name for folder in find_records(study_runs, "probe")][:3]

@@ -4,11 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 from report_records import arm_of, moved, odds, probed, rows_of, same, tuned
 from valueshift.analysis.influences import Attributed, cross_test_overlap, language_shares, parallel_overlap
 from valueshift.core.records import write_record
 from valueshift.tracking.report.exhibits import exhibits
 from valueshift.tracking.report.study import collect
+
+pytestmark = pytest.mark.xdist_group("report")  # what its tests share takes long to make
 
 
 class TestCauses:

@@ -16,6 +16,8 @@ from valueshift.tracking.report.marks import pages as pages_of
 from valueshift.tracking.report.page import Run, inlined, page
 from valueshift.tracking.report.style import COLOURS, MARKERS, save, styled
 
+pytestmark = pytest.mark.xdist_group("report")  # what its tests share takes long to make
+
 
 def test_figures_are_equal_bytes_for_equal_tables(made: dict[str, Exhibit], tmp_path: Path) -> None:
     exhibit = made["unchanged"]

@@ -14,6 +14,8 @@ from valueshift.tracking.report import theirs
 from valueshift.tracking.report.arms import Study
 from valueshift.tracking.report.exhibit import Exhibit
 
+pytestmark = pytest.mark.xdist_group("report")  # what its tests share takes long to make
+
 
 class TestLikeness:
     def test_dissimilarities_are_those_of_the_square_table(self, study: Study, made: dict[str, Exhibit]) -> None:

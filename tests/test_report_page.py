@@ -30,6 +30,8 @@ from valueshift.tracking.report.style import save, styled
 from valueshift.tracking.report.tables import write_tables
 from valueshift.tracking.report.write import write_report
 
+pytestmark = pytest.mark.xdist_group("report_page")  # what its tests share takes long to make
+
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 
 

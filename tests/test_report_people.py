@@ -13,6 +13,8 @@ from valueshift.tracking.report.arms import Study
 from valueshift.tracking.report.exhibit import Exhibit
 from valueshift.tracking.report.study import collect
 
+pytestmark = pytest.mark.xdist_group("report")  # what its tests share takes long to make
+
 
 class TestPeople:
     def test_alignment(self, study: Study, made: dict[str, Exhibit]) -> None:

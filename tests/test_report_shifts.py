@@ -14,6 +14,8 @@ from valueshift.tracking.report import noise, shifts
 from valueshift.tracking.report.arms import Study
 from valueshift.tracking.report.exhibit import Exhibit
 
+pytestmark = pytest.mark.xdist_group("report")  # what its tests share takes long to make
+
 
 class TestShifts:
     def test_every_exhibit_is_named_once_and_says_what_is_missing(self, made: dict[str, Exhibit]) -> None:

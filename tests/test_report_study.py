@@ -14,6 +14,8 @@ from valueshift.tracking.report.arms import Study
 from valueshift.tracking.report.exhibits import exhibits
 from valueshift.tracking.report.study import collect
 
+pytestmark = pytest.mark.xdist_group("report")  # what its tests share takes long to make
+
 
 class TestCollect:
     def test_runs_are_joined_by_digest(self, study: Study) -> None:
