@@ -6,6 +6,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -153,9 +154,12 @@ def nowhere() -> Iterator[str]:
 
 @pytest.fixture
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds of every sleep that was asked for, none of which is slept: a wait that is the same on every machine."""
+    """Seconds of every sleep that this thread asks for, none of which is slept: a wait that is the same on every machine."""
     asked: list[float] = []
-    monkeypatch.setattr(time, "sleep", asked.append)
+    ours, sleep = threading.current_thread(), time.sleep
+    monkeypatch.setattr(
+        time, "sleep", lambda seconds: asked.append(seconds) if threading.current_thread() is ours else sleep(seconds)
+    )
     return asked
 
 
