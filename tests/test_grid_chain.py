@@ -107,4 +107,4 @@ def test_bad_plans_and_executors_end_with_status_2(tmp_path: Path) -> None:
     found = grid("plan", str(tmp_path / "plan.yaml"))
     assert found.returncode == 2 and "plan.yaml, line 1, probe: is missing; add it" in found.stderr
     found = grid("run", "toy", "--executor", "cloud", "--output", str(tmp_path))
-    assert found.returncode == 2 and "unknown executor 'cloud'; choose local or ray" in found.stderr
+    assert found.returncode == 2 and "--executor is local or ray, not 'cloud'" in found.stderr
