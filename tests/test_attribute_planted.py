@@ -10,7 +10,7 @@ from valueshift.attribution.planted import COPIES, Planted, finetuned, plant
 from valueshift.attribution.subjects import of_planted
 from valueshift.core.probes import probe_set
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("planted")]
 SEEDS = (0, 1, 2)
 MODELS = 12
 
