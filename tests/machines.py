@@ -74,8 +74,7 @@ def settings(plain: dict[str, str], short: bool) -> dict[str, dict[str, str]]:
         "two threads": {f"{library}_NUM_THREADS": "2" for library in ("OMP", "MKL", "OPENBLAS")},
     }
     if short:
-        oldest = {**classes["two threads"], **classes["all as with SSE4.2 alone"]}
-        return {"two threads, all as with SSE4.2 alone": oldest}
+        return {name: variables for name, variables in classes.items() if name.startswith("all as with SSE")}
     one_by_one = [
         *(("OPENBLAS_CORETYPE", value) for value in ("Nehalem", "Haswell", "Zen", "SkylakeX")),
         *(("ATEN_CPU_CAPABILITY", value) for value in ("default", "avx2")),
