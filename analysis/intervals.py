@@ -7,11 +7,13 @@ Its quantile is that of a t distribution whose degrees of freedom are the effect
 sum of squared sizes (Carter, Schnepel and Steigerwald 2017), at most the number of batteries less one.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from .bootstrap import Estimate, Floats, Groups, Statistic, left_out, mean
+from .bootstrap import Estimate, Floats, Groups, Statistic, left_out
 
 LEVEL = 0.95
 FEWEST = 3
@@ -72,15 +74,34 @@ def correlation(
 
 
 def share(hits: NDArray[np.bool_], groups: Groups, level: float = LEVEL) -> Estimate:
-    """The share of hits (questions,), with Wilson's interval at the effective number of questions.
+    """The share of hits (questions,), as `shares`."""
+    sizes, counts = np.bincount(groups), np.bincount(groups, weights=hits)
+    value, low, high = (float(part[0]) for part in shares(counts[None], sizes[None], level))
+    return Estimate(value, low, high, len(hits), "Wilson over batteries")
+
+
+def shares(hits: NDArray[Any], sizes: NDArray[Any], level: float = LEVEL) -> tuple[Floats, Floats, Floats]:
+    """Value, low and high of the shares of hits in many cells, with Wilson's interval at the effective number of questions.
 
     The effective number is the one whose binomial variance equals the variance over groups (Korn and Graubard 1998;
     Dean and Pagano 2015). Where all groups have the same share, as at 0 and 1, they say
     nothing about how alike their questions are, and every question counts in full.
+
+    Args:
+        hits: how many there are in each group of questions, (cells, groups).
+        sizes: how many questions of the group the cell has, 0 where it has none.
+        level: of the intervals.
     """
-    value, error, freedom = (float(part) for part in standard_error(mean(hits), groups))
-    effective = len(hits) if error < _ROUNDING else value * (1 - value) / error**2
-    spread = quantile(freedom, level) ** 2 / effective
-    centre = (value + spread / 2) / (1 + spread)
-    half = np.sqrt(spread * (value * (1 - value) + spread / 4)) / (1 + spread)
-    return Estimate(value, float(centre - half), float(centre + half), len(hits), "Wilson over batteries")
+    n, present = sizes.sum(axis=1), (sizes > 0).sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = hits.sum(axis=1) / n
+        changes = (hits - sizes * value[:, None]) / (
+            n[:, None] - sizes
+        )  # as `standard_error`, of which this is the limit
+        error = np.where(present < FEWEST, np.nan, np.sqrt((changes**2).sum(axis=1)))
+        freedom = np.minimum(present - 1, n**2 / (sizes**2).sum(axis=1))
+        effective = np.where(error < _ROUNDING, n, value * (1 - value) / error**2)
+        spread = stats.t.ppf((1 + level) / 2, freedom) ** 2 / effective
+        centre = (value + spread / 2) / (1 + spread)
+        half = np.sqrt(spread * (value * (1 - value) + spread / 4)) / (1 + spread)
+    return value, centre - half, centre + half

@@ -66,9 +66,9 @@ def blocks(
     present = ~np.isnan(np.stack(values))
     if not (present.any(axis=(0, 2)) & ~np.isnan(shares).all(axis=1)).any():
         raise ValueshiftError("the profiles and the survey share no question; take survey shares of the same items")
-    for asked, some in _alike(np.concatenate([present.any(axis=0), present.all(axis=0)])):
+    for asked, some in alike(np.concatenate([present.any(axis=0), present.all(axis=0)])):
         by_any, by_all = asked[: len(questions)], asked[len(questions) :]
-        for surveyed, others in _alike(~np.isnan(shares)):
+        for surveyed, others in alike(~np.isnan(shares)):
             common = by_all & surveyed
             names = [question for question, kept in zip(questions, common, strict=True) if kept]
             yield Block(
@@ -82,7 +82,7 @@ def blocks(
             )
 
 
-def _alike(present: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.intp]]]:
+def alike(present: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.intp]]]:
     """The distinct columns of (questions, k), each with the places where it stands."""
     places: dict[bytes, list[int]] = {}
     for place, column in enumerate(present.T):

@@ -12,9 +12,10 @@ from scipy import stats
 
 from ..core.errors import ValueshiftError
 from ..core.probes import Item
+from .answers import Scores, answers_of
 from .bootstrap import Floats
-from .profiles import Selection, checked, selected
-from .shifts import common
+from .profiles import Selection
+from .shifts import compared
 from .significance import adjusted
 
 ENOUGH = 5
@@ -59,9 +60,9 @@ def among_placebos(values: Floats, placebos: Floats) -> pd.DataFrame:
 
 
 def changes_among_placebos(
-    base_scores: pd.DataFrame,
-    tuned_scores: pd.DataFrame,
-    placebo_scores: Sequence[pd.DataFrame],
+    base_scores: Scores,
+    tuned_scores: Scores,
+    placebo_scores: Sequence[Scores],
     items: Mapping[str, Item],
     selection: Selection = "paper",
 ) -> pd.DataFrame:
@@ -76,24 +77,21 @@ def changes_among_placebos(
     Raises:
         ValueshiftError: no placebo run, or runs that cannot be compared.
     """
-    raw = ["logprob_first", "logprob_second"]
-    keys = ["language", "question"]
-    rows = common(base_scores, tuned_scores).set_index(keys)
-    rows = rows[(rows["in"] == "both") & rows.index.get_level_values("question").isin(selected(items, selection))]
-    odds = []
-    for scores in (base_scores, tuned_scores, *placebo_scores):
-        common(base_scores, scores)
-        values = checked(scores, raw).set_index(keys)
-        odds.append(values[raw[0]].astype("float64") - values[raw[1]].astype("float64"))
-    table = pd.concat(odds, axis=1, join="inner").reindex(rows.index).dropna()
-    rows = rows.loc[table.index]
-    change = (table.iloc[:, 1:].sub(table.iloc[:, 0], axis=0)).to_numpy(dtype=np.float64)
-    result = rows[["category"]].reset_index()
-    answered = rows["answer_base"].notna() & rows["answer_tuned"].notna()
-    shifted = answered & (rows["answer_base"] != rows["answer_tuned"]).fillna(False)
-    result["shifted"] = shifted.to_numpy(dtype=np.bool_)
-    result["change"] = change[:, 0]
-    result = pd.concat([result, among_placebos(change[:, 0], change[:, 1:].T)], axis=1)
+    models = [answers_of(scores) for scores in (base_scores, tuned_scores, *placebo_scores)]
+    (base, tuned, *_), questions, languages = compared(models, items, selection)
+    odds = np.stack([one.on(one.log_odds, questions, languages) for one in models])
+    column, row = np.nonzero(~(np.isnan(base) | np.isnan(tuned) | np.isnan(odds).any(axis=0)).T)  # language by language
+    change = (odds[1:] - odds[0])[:, row, column]
+    result = pd.DataFrame(
+        {
+            "language": [languages[place] for place in column],
+            "question": [questions[place] for place in row],
+            "category": [items[questions[place]].category for place in row],
+            "shifted": (base * tuned)[row, column] == -1,
+            "change": change[0],
+        }
+    )
+    result = pd.concat([result, among_placebos(change[0], change[1:])], axis=1)
     return result.assign(adjusted=adjusted(result["p"]), placebos=len(placebo_scores))
 
 

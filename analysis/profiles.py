@@ -8,7 +8,7 @@ import pandas as pd
 from ..core.errors import ValueshiftError
 from ..core.languages import LANGUAGES
 from ..core.probes import Item
-from ..core.scores import KEYS
+from .answers import Scores, answers_of, checked
 
 Selection = Literal["paper", "all"]
 
@@ -30,54 +30,20 @@ def default_selection(items: Mapping[str, Item]) -> Selection:
     return "paper" if any(item.paper for item in items.values()) else "all"
 
 
-def checked(scores: pd.DataFrame, columns: Iterable[str] = ("p_first", "answer")) -> pd.DataFrame:
-    """`scores` itself, once it is known to hold one row per language and question of one probe set.
-
-    Raises:
-        ValueshiftError: a column is missing, a row is doubled, or several probe sets are mixed.
-    """
-    if missing := [name for name in (*KEYS, *columns) if name not in scores.columns]:
-        raise ValueshiftError(f"the table of scores has no column {missing[0]}; give the scores of a probe record")
-    if len(names := scores["probe_set"].unique()) > 1:
-        raise ValueshiftError(
-            f"the scores mix the probe sets {' and '.join(sorted(names))}; analyse one probe set at a time"
-        )
-    if (doubled := scores.duplicated(["language", "question"])).any():
-        row = scores[doubled].iloc[0]
-        raise ValueshiftError(
-            f"question {row['question']} in language {row['language']} is scored twice; give the scores of one model"
-        )
-    return scores
-
-
-def _pivot(scores: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Questions by languages, both in the order in which they first appear."""
-    wide = scores.pivot(index="question", columns="language", values=column)
-    return wide.reindex(index=scores["question"].unique(), columns=scores["language"].unique())
-
-
-def profile(scores: pd.DataFrame, selection: Collection[str] | None = None) -> pd.DataFrame:
+def profile(scores: Scores, selection: Collection[str] | None = None) -> pd.DataFrame:
     """Profile of a model [paper 3.5]: index question, columns language, values `p_first` (0 to 1).
 
     Args:
-        scores: table with the columns of `core.scores.COLUMNS`, of one model and one probe set.
+        scores: of one model and one probe set.
         selection: the questions to keep, None for all that were asked.
 
     Raises:
         ValueshiftError: the table is no table of scores of one model and one probe set.
     """
-    kept = checked(scores)
-    if selection is not None:
-        kept = kept[kept["question"].isin(list(selection))]
-    return _pivot(kept, "p_first").astype("float64")
-
-
-def answers(scores: pd.DataFrame) -> pd.DataFrame:
-    """Answers of a model [paper 3.4]: index question, columns language, values `first` or `second`.
-
-    A value is null on an exact tie and where the question was not asked; the profile is null only for the latter.
-    """
-    return _pivot(checked(scores), "answer")
+    answers = answers_of(scores)
+    index, columns = pd.Index(answers.questions, name="question"), pd.Index(answers.languages, name="language")
+    table = pd.DataFrame(answers.p_first, index, columns)
+    return table if selection is None else table[table.index.isin(list(selection))]
 
 
 def summary_metrics(scores: pd.DataFrame) -> dict[str, float]:

@@ -14,9 +14,10 @@ from scipy.special import expit, logsumexp
 from ..core.errors import ValueshiftError
 from ..core.probes import Item, probe_set
 from . import intervals
+from .answers import checked
 from .bootstrap import batteries
 from .pairs import MINIMUM
-from .profiles import Selection, checked, selected
+from .profiles import Selection, selected
 
 SMALLEST_BATCH = 5
 """Fewer questions than this with one pair of options do not say which option a model prefers whatever is asked."""

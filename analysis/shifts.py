@@ -5,19 +5,21 @@ tie on either side is no answer: such a question is neither kept nor shifted, an
 of the two was asked is counted under `dropped`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ..core.errors import ValueshiftError
 from ..core.probes import Item
-from .bootstrap import batteries, mean
-from .intervals import share, symmetric
-from .pairs import MINIMUM
-from .profiles import Selection, checked, selected
+from .answers import Answers, Scores, answers_of, checked
+from .bootstrap import Floats, Groups, batteries, mean
+from .intervals import shares, symmetric
+from .pairs import MINIMUM, alike
+from .profiles import Selection, selected
 from .significance import adjusted, sign_flip_p
 
 Dimension = Literal["language", "category"]
@@ -34,13 +36,7 @@ def common(base_scores: pd.DataFrame, tuned_scores: pd.DataFrame) -> pd.DataFram
         ValueshiftError: the two were asked different probe sets, or share no language.
     """
     base, tuned = checked(base_scores, (*_VALUES, "category")), checked(tuned_scores, (*_VALUES, "category"))
-    sets = set(base["probe_set"]) | set(tuned["probe_set"])
-    if len(sets) > 1:
-        raise ValueshiftError(
-            f"the models were asked different probe sets ({', '.join(sorted(sets))}); probe both with one"
-        )
-    if not set(base["language"]) & set(tuned["language"]):
-        raise ValueshiftError("the two models share no language; probe both in the same languages")
+    _check_comparable([answers_of(base), answers_of(tuned)])
     language, languages = pd.factorize(pd.concat([base["language"], tuned["language"]], ignore_index=True))
     question, questions = pd.factorize(pd.concat([base["question"], tuned["question"]], ignore_index=True))
     places = language * len(questions) + question  # in the order of the rows, which need not be sorted again
@@ -63,6 +59,37 @@ def common(base_scores: pd.DataFrame, tuned_scores: pd.DataFrame) -> pd.DataFram
     return pd.DataFrame(rows)
 
 
+def compared(
+    models: Sequence[Scores], items: Mapping[str, Item], selection: Selection
+) -> tuple[Floats, list[str], list[str]]:
+    """The answers of models that can be compared, as `Answers.choices`, on the same questions and languages.
+
+    Returns:
+        Choices (models, questions, languages), the questions of the selection, and the languages of any model, the first
+        model's first.
+
+    Raises:
+        ValueshiftError: the models were asked different probe sets, or one shares no language with the first.
+    """
+    each = [answers_of(scores) for scores in models]
+    _check_comparable(each)
+    questions = selected(items, selection)
+    languages = list(dict.fromkeys(language for answers in each for language in answers.languages))
+    choices = np.stack([answers.on(answers.choices, questions, languages) for answers in each])
+    return choices, questions, languages
+
+
+def _check_comparable(models: Sequence[Answers]) -> None:
+    """Raises ValueshiftError where models were asked different probe sets, or one shares no language with the first."""
+    sets = {answers.probe_set for answers in models if answers.probe_set}
+    if len(sets) > 1:
+        raise ValueshiftError(
+            f"the models were asked different probe sets ({', '.join(sorted(sets))}); probe both with one"
+        )
+    if any(set(models[0].languages).isdisjoint(answers.languages) for answers in models):
+        raise ValueshiftError("the two models share no language; probe both in the same languages")
+
+
 def flipped(
     base_scores: pd.DataFrame, tuned_scores: pd.DataFrame, items: Mapping[str, Item], selection: Selection = "paper"
 ) -> pd.DataFrame:
@@ -78,8 +105,8 @@ def flipped(
 
 
 def unchanged(
-    base_scores: pd.DataFrame,
-    tuned_scores: pd.DataFrame,
+    base_scores: Scores,
+    tuned_scores: Scores,
     items: Mapping[str, Item],
     by: Dimension | Sequence[Dimension] = "language",
     selection: Selection = "paper",
@@ -101,20 +128,43 @@ def unchanged(
     Raises:
         ValueshiftError: different probe sets, no common language, or a question that is not in `items`.
     """
-    rows = common(base_scores, tuned_scores)
-    rows = rows[rows["question"].isin(selected(items, selection))]
-    keys = [by] if isinstance(by, str) else list(by)
-    cells: Iterable[tuple[tuple[Any, ...], pd.DataFrame]] = (
-        rows.groupby(keys, sort=keys == ["category"], dropna=False) if keys else [((), rows)]
-    )
-    fewest = 1 if "category" in keys else MINIMUM
-    return pd.DataFrame([dict(zip(keys, name, strict=True)) | _unchanged(cell, items, fewest) for name, cell in cells])
+    (base, tuned), questions, languages = compared([base_scores, tuned_scores], items, selection)
+    column, row = np.nonzero(~(np.isnan(base) & np.isnan(tuned)).T)  # of what either was asked, language by language
+    product = base[row, column] * tuned[row, column]  # 1 the same answer, -1 another, 0 a tie, NaN one was not asked
+    of_question = pd.Index([items[question].category for question in questions], dtype="Int64")
+    category, categories = pd.factorize(of_question, sort=True, use_na_sentinel=False)
+    codes = {"language": column, "category": category[row]}
+    names = {"language": pd.Index(languages), "category": categories}
+    keys: list[str] = [by] if isinstance(by, str) else list(by)
+    extent = [len(names[key]) for key in keys]
+    cell = np.ravel_multi_index([codes[key] for key in keys], extent) if keys else np.zeros_like(row)
+    cell, found = pd.factorize(cell, sort=keys == ["category"])
+    count = len(found) if keys else 1
+
+    def counted(which: NDArray[np.bool_], ids: Groups) -> NDArray[np.intp]:
+        """How many rows of each cell and id: (cells, ids)."""
+        width = len(questions)
+        counts: NDArray[np.intp] = np.bincount((cell * width + ids)[which], minlength=count * width)
+        return counts.reshape(-1, width)
+
+    answered, same, groups = np.abs(product) == 1, product == 1, batteries(questions, items)[row]
+    both, n = (counted(which, row).sum(axis=1) for which in (~np.isnan(product), answered))
+    clustered, plain = (shares(counted(same, ids), counted(answered, ids)) for ids in (groups, row))
+    enough = n >= (fewest := 1 if "category" in keys else MINIMUM)
+    table: dict[str, object] = {}
+    if keys:
+        table |= {key: names[key].take(place) for key, place in zip(keys, np.unravel_index(found, extent), strict=True)}
+    values = zip(("unchanged", "low", "high", "plain_low", "plain_high"), (*clustered, *plain[1:]), strict=True)
+    table |= {name: np.where(enough, value, np.nan) for name, value in values}
+    table |= {"n": n, "ties": both - n, "dropped": counted(np.isnan(product), row).sum(axis=1)}
+    few = np.where(both == 0, "asked of one model only", f"fewer than {fewest} common questions")
+    return pd.DataFrame(table | {"reason": np.where(enough, "", few)})
 
 
 def unchanged_difference(
-    base_scores: pd.DataFrame,
-    first_scores: pd.DataFrame,
-    second_scores: pd.DataFrame,
+    base_scores: Scores,
+    first_scores: Scores,
+    second_scores: Scores,
     items: Mapping[str, Item],
     selection: Selection = "paper",
     seed: int = 0,
@@ -137,33 +187,40 @@ def unchanged_difference(
     Raises:
         ValueshiftError: as `unchanged`.
     """
-    keys = ["language", "question"]
-    wanted = selected(items, selection)
-    sides = [common(base_scores, scores).set_index(keys) for scores in (first_scores, second_scores)]
-    answers = [side.loc[side.index.isin(wanted, level="question"), ["answer_base", "answer_tuned"]] for side in sides]
-    same = [side["answer_base"] == side["answer_tuned"] for side in (table.dropna() for table in answers)]
-    asked = answers[0].index.union(answers[1].index).get_level_values("language")
-    both = pd.concat(same, axis=1, join="inner", keys=["first", "second"]).astype("float64")
-    rows: list[dict[str, object]] = []
-    for language in base_scores["language"].unique():
-        kept = both[both.index.get_level_values("language") == language]
-        row: dict[str, object] = {"language": language}
-        row |= dict.fromkeys(("first", "second", "difference", "low", "high", "p"), float("nan"))
-        if enough := len(kept) >= MINIMUM:
-            groups = batteries(kept.index.get_level_values("question").tolist(), items)
-            differences = (kept["second"] - kept["first"]).to_numpy()
-            value, low, high = (float(part) for part in symmetric(mean(differences), groups))
-            row |= {"first": kept["first"].mean(), "second": kept["second"].mean(), "difference": value}
-            row |= {"low": low, "high": high, "p": float(sign_flip_p(differences, groups, seed))}
-        reason = "" if enough else f"fewer than {MINIMUM} common questions"
-        rows.append(row | {"n": len(kept), "dropped": int((asked == language).sum()) - len(kept), "reason": reason})
+    choices, questions, languages = compared([base_scores, first_scores, second_scores], items, selection)
+    base, first, second = choices
+    asked = ~np.isnan(choices).all(axis=0)
+    kept = (np.abs(choices) == 1).all(axis=0)
+    stayed = np.stack([first == base, second == base]).astype(np.float64)
+    cells = {name: np.full(len(languages), np.nan) for name in ("first", "second", "difference", "low", "high", "p")}
+    for common_to, some in alike(kept):
+        if common_to.sum() >= MINIMUM:
+            groups = batteries([q for q, one in zip(questions, common_to, strict=True) if one], items)
+            shares_of = stayed[:, common_to][:, :, some]
+            difference = shares_of[1] - shares_of[0]
+            found = (
+                *shares_of.mean(axis=1),
+                *symmetric(mean(difference), groups),
+                sign_flip_p(difference, groups, seed),
+            )
+            for cell, value in zip(cells.values(), found, strict=True):
+                cell[some] = value
+    n = kept.sum(axis=0)
+    few = f"fewer than {MINIMUM} common questions"
+    rows = {
+        "language": languages,
+        **cells,
+        "n": n,
+        "dropped": asked.sum(axis=0) - n,
+        "reason": np.where(n < MINIMUM, few, ""),
+    }
     table = pd.DataFrame(rows)
     table.insert(list(table.columns).index("p") + 1, "adjusted", adjusted(table["p"]))
     return table
 
 
 def agreement(
-    models: Mapping[str, pd.DataFrame],
+    models: Mapping[str, Scores],
     items: Mapping[str, Item],
     by: Dimension | Sequence[Dimension] = (),
     selection: Selection = "paper",
@@ -191,29 +248,3 @@ def agreement(
     if not tables:
         raise ValueshiftError("agreement is between models; give the scores of two or more")
     return pd.concat(tables, ignore_index=True)
-
-
-def _unchanged(rows: pd.DataFrame, items: Mapping[str, Item], fewest: int) -> dict[str, object]:
-    both = rows[rows["in"] == "both"]
-    answered = both.dropna(subset=["answer_base", "answer_tuned"])
-    counts = {
-        "n": len(answered),
-        "ties": len(both) - len(answered),
-        "dropped": len(rows) - len(both),
-    }
-    if len(answered) < fewest:
-        reason = "asked of one model only" if both.empty else f"fewer than {fewest} common questions"
-        missing = dict.fromkeys(("unchanged", "low", "high", "plain_low", "plain_high"), float("nan"))
-        return missing | counts | {"reason": reason}
-    same = (answered["answer_base"] == answered["answer_tuned"]).to_numpy(dtype=np.bool_)
-    clustered = share(same, batteries(answered["question"].tolist(), items))
-    plain = share(same, pd.factorize(answered["question"], sort=True)[0])
-    return {
-        "unchanged": clustered.value,
-        "low": clustered.low,
-        "high": clustered.high,
-        "plain_low": plain.low,
-        "plain_high": plain.high,
-        **counts,
-        "reason": "",
-    }

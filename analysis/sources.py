@@ -9,18 +9,20 @@ from numpy.typing import NDArray
 from ..core.errors import ValueshiftError
 from ..core.probes import Item
 from . import intervals
+from .answers import Scores
 from .bootstrap import Floats, Groups, batteries
 from .correlations import pearson
-from .profiles import Selection, selected
-from .shifts import common
+from .intervals import shares
+from .profiles import Selection
+from .shifts import compared
 
 FEWEST_LANGUAGES = 4
 """Fewer test languages than this carry no correlation between sources."""
 
 
 def unique_shifts(
-    base_scores: pd.DataFrame,
-    tuned_scores: Mapping[str, pd.DataFrame],
+    base_scores: Scores,
+    tuned_scores: Mapping[str, Scores],
     items: Mapping[str, Item],
     selection: Selection = "paper",
 ) -> pd.DataFrame:
@@ -43,35 +45,24 @@ def unique_shifts(
     """
     if len(tuned_scores) < 2:
         raise ValueshiftError("a shift is unique among several fine-tuning languages; give two tuned models or more")
-    wanted = selected(items, selection)
-    shifts, asked = [], set()
-    for scores in tuned_scores.values():
-        pairs = common(base_scores, scores).set_index(["language", "question"])
-        pairs = pairs[pairs.index.get_level_values("question").isin(wanted)]
-        asked |= set(pairs.index)
-        answered = pairs.dropna(subset=["answer_base", "answer_tuned"])
-        shifts.append((answered["answer_base"] != answered["answer_tuned"]).astype(int))
-    counts = pd.concat(shifts, axis=1, join="inner").sum(axis=1)
-    languages = list(dict.fromkeys(base_scores["language"]))
-    table = counts.unstack("language").reindex(columns=languages)
-    one, shifted = (table == 1).to_numpy(), (table > 0).to_numpy()
-    groups = batteries(list(table.index), items)
-    rows: list[dict[str, object]] = []
-    for place, language in enumerate(languages):
-        row: dict[str, object] = {"language": language, "unique": np.nan, "low": np.nan, "high": np.nan}
-        moved = shifted[:, place]
-        if moved.any():
-            estimate = intervals.share(one[moved, place], np.unique(groups[moved], return_inverse=True)[1])
-            row |= {"unique": estimate.value, "low": estimate.low, "high": estimate.high}
-        n = int(table[language].notna().sum())
-        dropped = sum(name == language for name, _ in asked) - n
-        reason = "" if moved.any() else "no question shifted"
-        rows.append(row | {"shifted": int(moved.sum()), "n": n, "dropped": dropped, "reason": reason})
-    return pd.DataFrame([*rows, _mean_unique(rows, one, shifted, groups)])
+    choices, questions, languages = compared([base_scores, *tuned_scores.values()], items, selection)
+    kept = (np.abs(choices) == 1).all(axis=0)
+    counts = np.where(kept, (choices[1:] != choices[0]).sum(axis=0), 0)
+    one, shifted, groups = counts == 1, counts > 0, batteries(questions, items)
+    by_battery = np.arange(groups.max() + 1)[:, None] == groups
+    value, low, high = shares((by_battery @ one.astype(np.intp)).T, (by_battery @ shifted.astype(np.intp)).T)
+    n, moved = kept.sum(axis=0), shifted.sum(axis=0)
+    dropped = (~np.isnan(choices)).any(axis=0).sum(axis=0) - n
+    reason = np.where(moved > 0, "", "no question shifted")
+    table = pd.DataFrame({"language": languages, "unique": value, "low": low, "high": high})
+    table = table.assign(shifted=moved, n=n, dropped=dropped, reason=reason)
+    some = kept.any(axis=1)
+    last = _mean_unique(table, one[some], shifted[some], np.unique(groups[some], return_inverse=True)[1])
+    return pd.concat([table, pd.DataFrame([last])], ignore_index=True)
 
 
 def _mean_unique(
-    rows: list[dict[str, object]], one: NDArray[np.bool_], shifted: NDArray[np.bool_], groups: Groups
+    table: pd.DataFrame, one: NDArray[np.bool_], shifted: NDArray[np.bool_], groups: Groups
 ) -> dict[str, object]:
     """The last row: the mean over test languages of (questions, languages), batteries varying in all of them at once."""
     some = shifted.any(axis=0)
@@ -81,7 +72,7 @@ def _mean_unique(
         return result
 
     value, low, high = intervals.symmetric(statistic, groups) if some.any() else (np.nan, np.nan, np.nan)
-    totals = pd.DataFrame(rows)[["shifted", "n", "dropped"]].sum()
+    totals = table[["shifted", "n", "dropped"]].sum()
     return {
         "language": "mean",
         "unique": float(value),

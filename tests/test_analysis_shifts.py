@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from valueshift.analysis.profiles import answers, profile, selected, summary_metrics
+from valueshift.analysis.answers import answers_of
+from valueshift.analysis.profiles import profile, selected, summary_metrics
 from valueshift.analysis.shifts import common, flipped, unchanged
 from valueshift.core.errors import ValueshiftError
 from valueshift.core.probes import Item
@@ -70,10 +71,11 @@ def test_a_profile_has_questions_by_languages_in_the_order_asked() -> None:
     assert np.isnan(table.loc["Q23", "de"])
 
 
-def test_answers_are_null_on_a_tie() -> None:
-    table = answers(TUNED)
-    assert table["de"].tolist()[:18] == ["first"] * 18
-    assert pd.isna(table.loc["Q22", "de"])
+def test_a_choice_is_neither_on_a_tie_and_missing_where_it_was_not_asked() -> None:
+    found = answers_of(TUNED)
+    german = found.on(found.choices, list(ITEMS), ["de", "ko"]).T
+    np.testing.assert_array_equal(german[0], [1] * 18 + [-1] * 3 + [0] + [np.nan] * 2)
+    assert np.isnan(german[1]).all()
     assert profile(TUNED).loc["Q22", "de"] == 0.5
 
 

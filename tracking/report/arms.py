@@ -6,6 +6,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from ...analysis.answers import Answers
 from ...analysis.influences import Attributed
 from ...analysis.profiles import Selection, default_selection, profile
 from ...core.languages import LANGUAGES
@@ -25,14 +26,14 @@ class Model:
     """Format and dtype."""
     wording: Mapping[str, str]
     """Digest of the probes in each language."""
-    scores: pd.DataFrame
-    """As `core.scores.COLUMNS`, `p_first` and `answer` under the study's reading."""
+    answers: Answers
+    """Under the study's reading."""
     records: tuple[str, ...]
 
     @cached_property
     def profile(self) -> pd.DataFrame:
         """Index question, columns language, values p_first."""
-        return profile(self.scores)
+        return profile(self.answers)
 
     @property
     def run(self) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ...analysis.answers import answers_of
 from ...analysis.readings import read
 from ...core.errors import ValueshiftError
 from ...core.probes import Item
@@ -104,7 +105,7 @@ def models_of(probes: Sequence[Found], reading: str, items: Mapping[str, Item], 
             digest=digest,
             asked=asked,
             wording={code: wording for code, (_, wording) in best.items()},
-            scores=scores,
+            answers=answers_of(scores),
             records=tuple(one.record.name for one in whole),
         )
     return models

@@ -64,8 +64,8 @@ def placebo_shifts(study: Study) -> Exhibit:
 
 
 def _shifts(arm: Arm, others: list[Arm], study: Study) -> pd.DataFrame:
-    placebo_scores = [other.tuned.scores for other in others]
-    table = changes_among_placebos(arm.base.scores, arm.tuned.scores, placebo_scores, study.items, study.selection)
+    placebos = [other.tuned.answers for other in others]
+    table = changes_among_placebos(arm.base.answers, arm.tuned.answers, placebos, study.items, study.selection)
     table["beyond"] = table["shifted"] & (table["adjusted"] <= LEVEL)
     counts = table.groupby("language", sort=False).agg(
         shifted=("shifted", "sum"), beyond=("beyond", "sum"), n=("question", "size")

@@ -4,10 +4,9 @@ from itertools import combinations
 
 import pandas as pd
 
-from ...analysis.profiles import selected
 from ...analysis.shifts import agreement as agreement_of
-from ...analysis.shifts import common, unchanged_difference
 from ...analysis.shifts import unchanged as unchanged_of
+from ...analysis.shifts import unchanged_difference
 from ...analysis.sources import category_consistency as consistency_of
 from ...analysis.sources import spread as spread_of
 from ...analysis.sources import unique_shifts as unique_of
@@ -67,7 +66,7 @@ def _agree(
     names: tuple[str, str] | None = None,
 ) -> None:
     labels = names or (first.name, second.name)
-    pair = {labels[0]: first.scores, labels[1]: second.scores}
+    pair = {labels[0]: first.answers, labels[1]: second.answers}
     runs = (*first.records, *second.records)
     rows.add({**cells, "language": "all"}, runs, agreement_of, pair, study.items, (), study.selection)
     rows.add(cells, runs, agreement_of, pair, study.items, "language", study.selection)
@@ -77,7 +76,7 @@ def unchanged(study: Study) -> Exhibit:
     """How many answers each run of fine-tuning left as they were, by test language."""
     rows = Rows()
     for arm in study.arms:
-        pair = arm.base.scores, arm.tuned.scores, study.items
+        pair = arm.base.answers, arm.tuned.answers, study.items
         rows.add({**arm.cells, "language": "all"}, arm.runs, unchanged_of, *pair, (), study.selection)
         rows.add(arm.cells, arm.runs, unchanged_of, *pair, "language", study.selection)
     return rows.exhibit(
@@ -138,7 +137,7 @@ def unchanged_category(study: Study) -> Exhibit:
     """How many answers stayed, by category of questions."""
     rows = Rows()
     for arm in study.arms:
-        pair = arm.base.scores, arm.tuned.scores, study.items
+        pair = arm.base.answers, arm.tuned.answers, study.items
         rows.add(arm.cells, arm.runs, unchanged_of, *pair, "category", study.selection)
     _name_categories(rows, study)
     return rows.exhibit(
@@ -186,12 +185,10 @@ def _category_shares(study: Study, arms: list[Arm]) -> pd.DataFrame:
     keys = ["source", "tuning_language", "language", "category"]
     tables = []
     for arm in arms:
-        rows = common(arm.base.scores, arm.tuned.scores).dropna(subset=["answer_base", "answer_tuned"])
-        rows = rows[rows["question"].isin(selected(study.items, study.selection))]
-        same = (rows["answer_base"] == rows["answer_tuned"]).astype("float64")
-        rows = rows.assign(source=arm.source, tuning_language=arm.tuning, unchanged=same)
-        tables.append(rows.groupby(keys, sort=False, as_index=False)["unchanged"].mean())
-    shares: pd.DataFrame = pd.concat(tables).groupby(keys, sort=False, as_index=False)["unchanged"].mean()
+        pair = arm.base.answers, arm.tuned.answers, study.items
+        table = unchanged_of(*pair, ["language", "category"], study.selection)
+        tables.append(table.assign(source=arm.source, tuning_language=arm.tuning).dropna(subset=["unchanged"]))
+    shares: pd.DataFrame = pd.concat(tables).groupby(keys, sort=False, as_index=False)[["unchanged"]].mean()
     return shares
 
 
@@ -206,13 +203,13 @@ def unique_shifts(study: Study) -> Exhibit:
     rows = Rows()
     alone = [arm for arm in study.real if not arm.multilingual]
     for cells, arms in groups(alone, lambda arm: chosen(arm, *GROUP, "seed")):
-        tuned = {arm.tuning: arm.tuned.scores for arm in arms}
+        tuned = {arm.tuning: arm.tuned.answers for arm in arms}
         if len(tuned) > 1:
             rows.add(
                 {**cells, "tunings": len(tuned)},
                 [run for arm in arms for run in arm.runs],
                 unique_of,
-                arms[0].base.scores,
+                arms[0].base.answers,
                 tuned,
                 study.items,
                 study.selection,
@@ -238,9 +235,9 @@ def sizes(study: Study) -> Exhibit:
                 {**cells, "size_first": small.size, "size_second": large.size},
                 dict.fromkeys((*small.runs, *large.runs)),
                 unchanged_difference,
-                small.base.scores,
-                small.tuned.scores,
-                large.tuned.scores,
+                small.base.answers,
+                small.tuned.answers,
+                large.tuned.answers,
                 study.items,
                 study.selection,
             )

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ...analysis.influences import Attributed
@@ -204,20 +205,25 @@ def _training(inputs: Mapping[str, Any]) -> str:
 
 def _reworded(base: Model, tuned: Model) -> list[str]:
     """Languages in which the two were asked the same questions in other words."""
-    asked = [model.scores.groupby("language")["question"].agg(frozenset) for model in (base, tuned)]
-    common = [code for code in base.wording if code in tuned.wording]
+    asked = [_asked(model) for model in (base, tuned)]
     return [
         code
-        for code in common
-        if base.wording[code] != tuned.wording[code] and asked[0].get(code) == asked[1].get(code)
+        for code in base.wording
+        if base.wording[code] != tuned.wording.get(code, base.wording[code])
+        and asked[0].get(code) == asked[1].get(code)
     ]
 
 
 def _unequal(arm: Arm) -> bool:
-    asked = [
-        set(zip(model.scores["language"], model.scores["question"], strict=True)) for model in (arm.base, arm.tuned)
-    ]
-    return asked[0] != asked[1]
+    return _asked(arm.base) != _asked(arm.tuned)
+
+
+def _asked(model: Model) -> dict[str, frozenset[str]]:
+    """The questions that a model was asked in each language."""
+    answers = model.answers
+    asked = ~np.isnan(answers.choices)
+    questions = np.array(answers.questions)
+    return {code: frozenset(questions[asked[:, place]]) for place, code in enumerate(answers.languages)}
 
 
 def _attributions(
