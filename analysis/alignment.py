@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from ..core.probes import Item
 from . import intervals
-from .bootstrap import RESAMPLES, Floats, Groups, batteries, battery_draws, left_out
-from .correlations import Ranked, spearman, weighted_ranks
+from .bootstrap import Floats, Groups, batteries, battery_draws, left_out
+from .correlations import Ranked, spearman
 from .pairs import MINIMUM, Block, blocks, in_order
 from .poles import distances, turned_range, within
 from .profiles import Selection
@@ -21,6 +22,8 @@ _CORRELATIONS = (
 _DISTANCES = ("jensen_shannon", "wasserstein")
 _CHANGE = ("base", "tuned", "change", "low", "high", "p")
 _TIE = 12  # decimals: few questions make equal correlations, and rounding must not say which of them is the higher
+BEST_RESAMPLES = 1_000
+"""The error of a share of so many is at most .016."""
 _DRAWS = 100  # resamples at once: as much as stays in a processor's cache
 
 
@@ -46,11 +49,11 @@ def alignment(
     Raises:
         ValueshiftError: no question in common, a question twice, or one that `items` lacks.
     """
-    rows: list[dict[str, object]] = []
-    for block in blocks([profile], truth, items, selection):
-        cells = _alignment(block, seed) if block.n >= MINIMUM else {}
-        rows += _rows(block, cells, _CORRELATIONS, _DISTANCES)
-    return _table(rows, profile, truth)
+    found = [
+        (block, _alignment(block, seed) if block.n >= MINIMUM else {})
+        for block in blocks([profile], truth, items, selection)
+    ]
+    return _table(found, list(profile.columns), list(truth.columns), _CORRELATIONS, _DISTANCES)
 
 
 def _alignment(block: Block, seed: int) -> dict[str, Floats]:
@@ -92,11 +95,12 @@ def alignment_change(
     Raises:
         ValueshiftError: no question in common, a question twice, or one that `items` lacks.
     """
-    rows: list[dict[str, object]] = []
-    for block in blocks([base, *tuned], truth, items, selection):
-        cells = _change(block, seed) if block.n >= MINIMUM else {}
-        rows += _rows(block, cells, _CHANGE)
-    return _table(rows, pd.concat([base, *tuned], axis=1), truth)
+    found = [
+        (block, _change(block, seed) if block.n >= MINIMUM else {})
+        for block in blocks([base, *tuned], truth, items, selection)
+    ]
+    languages = list(dict.fromkeys(language for model in (base, *tuned) for language in model.columns))
+    return _table(found, languages, list(truth.columns), _CHANGE)
 
 
 def _change(block: Block, seed: int) -> dict[str, Floats]:
@@ -150,7 +154,7 @@ def best_aligned(
     truth: pd.DataFrame,
     items: Mapping[str, Item],
     selection: Selection = "paper",
-    resamples: int = RESAMPLES,
+    resamples: int = BEST_RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
     """How certain it is which country a language is aligned with best: language, country, best.
@@ -167,7 +171,7 @@ def each_best_aligned(
     truth: pd.DataFrame,
     items: Mapping[str, Item],
     selection: Selection = "paper",
-    resamples: int = RESAMPLES,
+    resamples: int = BEST_RESAMPLES,
     seed: int = 0,
 ) -> list[pd.DataFrame]:
     """The same for each of many profiles; what depends on the survey alone is computed once for those of the same questions.
@@ -208,11 +212,8 @@ def _best(
     of_block = [np.array([groups[question] for question in block.questions]) for block in found[0]]
     surveys = [Ranked(block.truth, ids) for block, ids in zip(found[0], of_block, strict=True)]
     models = [[Ranked(block.models[0], ids) for block, ids in zip(one, of_block, strict=True)] for one in found]
-    rows = [
-        [np.flatnonzero(profile.columns.isin(block.languages)) for block in one]
-        for profile, one in zip(profiles, found, strict=True)
-    ]
-    columns = [np.flatnonzero(truth.columns.isin(block.countries)) for block in found[0]]
+    rows = [[block.places[0] for block in one] for one in found]
+    columns = [block.places[1] for block in found[0]]
     for start in range(0, resamples, _DRAWS):
         draws = often[start : start + _DRAWS]
         people = [survey.drawn(draws) for survey in surveys]
@@ -225,13 +226,16 @@ def _best(
                 values[:, own[:, None], theirs] = np.nan_to_num(cells.round(_TIE), nan=-np.inf)
             counts[place] += (values.argmax(axis=2)[:, :, None] == np.arange(len(truth.columns))).sum(axis=0)
             defined[place] |= np.isfinite(values).any(axis=(0, 2))
-    tables = []
-    for profile, count, some in zip(profiles, counts, defined, strict=True):
-        table = pd.DataFrame(count[some] / resamples, index=profile.columns[some], columns=truth.columns)
-        table = table.rename_axis(index="language").reset_index()
-        table = table.melt("language", var_name="country", value_name="best")
-        tables.append(in_order(table, language=profile.columns, country=truth.columns))
-    return tables
+    return [
+        pd.DataFrame(
+            {
+                "language": profile.columns[some].repeat(len(truth.columns)),
+                "country": [*truth.columns] * int(some.sum()),
+                "best": (count[some] / resamples).ravel(),
+            }
+        )
+        for profile, count, some in zip(profiles, counts, defined, strict=True)
+    ]
 
 
 def influence(
@@ -247,46 +251,54 @@ def influence(
         if block.n >= MINIMUM:
             statistic = spearman(block.models[0], block.truth)
             without = statistic(left_out(np.arange(block.n)))
-            names = pd.MultiIndex.from_product(
-                [block.questions, block.languages, block.countries], names=["question", "language", "country"]
-            )
             difference = statistic(np.ones((1, block.n))) - without
-            tables.append(pd.DataFrame({"without": without.ravel(), "difference": difference.ravel()}, index=names))
-    keys = ["language", "country"]
+            largest = np.argsort(-np.abs(difference), axis=0, kind="stable")[:top]  # missing ones last
+            some, others = block.places
+            _, language, country = np.indices(largest.shape)
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "language": profile.columns.take(some[language.ravel()]),
+                        "country": truth.columns.take(others[country.ravel()]),
+                        "question": np.array(block.questions, dtype=object)[largest.ravel()],
+                        "without": np.take_along_axis(without, largest, axis=0).ravel(),
+                        "difference": np.take_along_axis(difference, largest, axis=0).ravel(),
+                    }
+                )
+            )
     if not tables:
-        return pd.DataFrame(columns=[*keys, "question", "without", "difference"])
-    table = pd.concat(tables).dropna().reset_index()
-    table = table.sort_values("difference", key=np.abs, ascending=False, kind="stable").groupby(keys).head(top)
-    return in_order(table, language=profile.columns, country=truth.columns)[
-        [*keys, "question", "without", "difference"]
-    ]
+        return pd.DataFrame(columns=["language", "country", "question", "without", "difference"])
+    table = pd.concat(tables).dropna()
+    return in_order(table, language=profile.columns, country=truth.columns)
 
 
 def _centred_ranks(values: Floats) -> Floats:
     """Mid-ranks of the columns of (questions, k), centred at 0."""
-    ranks: Floats = weighted_ranks(values, np.ones((1, len(values))))[0].T - len(values) / 2
+    ranks: Floats = stats.rankdata(values, axis=0) - (len(values) + 1) / 2
     return ranks
 
 
-def _rows(
-    block: Block, cells: Mapping[str, Floats], correlations: Sequence[str], distances: Sequence[str] = ()
-) -> list[dict[str, object]]:
-    """One row a pair of the block: cells (languages, countries), missing where there is a reason."""
-    rows = []
-    for i, language in enumerate(block.languages):
-        for j, country in enumerate(block.countries):
-            reason = block.reason(i, j)
-            defined = [*(() if reason else correlations), *(distances if cells else ())]
-            row: dict[str, object] = {"language": language, "country": country}
-            row |= {
-                name: float(cells[name][i, j]) if name in defined else np.nan for name in (*correlations, *distances)
-            }
-            rows.append(row | {"n": block.n, "dropped": block.dropped, "reason": reason})
-    return rows
-
-
-def _table(rows: list[dict[str, object]], profiles: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
-    """The rows by language and country, with adjusted p-values after the plain ones."""
-    table = in_order(pd.DataFrame(rows), language=profiles.columns.unique(), country=truth.columns)
-    table.insert(list(table.columns).index("p") + 1, "adjusted", adjusted(table["p"]))
+def _table(
+    found: Sequence[tuple[Block, Mapping[str, Floats]]],
+    languages: Sequence[str],
+    countries: Sequence[str],
+    correlations: Sequence[str],
+    distances: Sequence[str] = (),
+) -> pd.DataFrame:
+    """One row a pair of the blocks: their cells (languages, countries), correlations missing where there is a reason."""
+    values = {name: np.full((len(languages), len(countries)), np.nan) for name in (*correlations, *distances)}
+    counts = {name: np.zeros((len(languages), len(countries)), dtype=np.int64) for name in ("n", "dropped")}
+    reasons = np.full((len(languages), len(countries)), "", dtype=object)
+    for block, cells in found:
+        at = np.ix_(*block.places)
+        counts["n"][at], counts["dropped"][at], reasons[at] = block.n, block.dropped, block.reasons
+        for name, cell in cells.items():
+            values[name][at] = cell if name in distances else np.where(reasons[at] == "", cell, np.nan)
+    table = pd.DataFrame(
+        {"language": pd.Index(languages).repeat(len(countries)), "country": [*countries] * len(languages)}
+    )
+    for name, cell in {**values, **counts, "reason": reasons}.items():
+        table[name] = cell.ravel()
+        if name == "p":
+            table["adjusted"] = adjusted(table["p"])
     return table

@@ -6,21 +6,29 @@ from numpy.typing import NDArray
 from .bootstrap import Floats, Groups, Statistic
 
 
-def weighted_ranks(values: Floats, weights: Floats) -> Floats:
-    """Mid-ranks of (questions, k) values under (resamples, questions) weights: (resamples, k, questions).
+def weighted_ranks(values: Floats) -> Statistic:
+    """Mid-ranks of (questions, k) values: weights (resamples, questions) to ranks (resamples, k, questions).
 
     A question of weight w counts w times and ties share their rank; up to a constant these are the ranks of the
     resample written out.
     """
-    ranks = np.empty((len(weights), values.shape[1], len(values)))
-    for column, data in enumerate(values.T):
-        order = np.argsort(data, kind="stable")
-        ascending = data[order]
-        below = np.zeros((len(weights), len(data) + 1))
-        np.cumsum(weights[:, order], axis=1, out=below[:, 1:])
-        first, last = (np.searchsorted(ascending, ascending, side=side) for side in ("left", "right"))
-        ranks[:, column, order] = (below[:, first] + below[:, last]) / 2
-    return ranks
+    columns, places = values.T, np.arange(len(values))
+    order = np.argsort(columns, axis=1, kind="stable")
+    ascending = np.take_along_axis(columns, order, axis=1)
+    differ = ascending[:, 1:] != ascending[:, :-1]
+    first = np.maximum.accumulate(places * np.pad(differ, ((0, 0), (1, 0))), axis=1)
+    last = np.where(np.pad(differ, ((0, 0), (0, 1)), constant_values=True), places + 1, len(places))
+    last = np.minimum.accumulate(last[:, ::-1], axis=1)[:, ::-1]
+    back = np.argsort(order, axis=1)
+    first, last = (np.take_along_axis(end, back, axis=1)[None] for end in (first, last))
+
+    def statistic(weights: Floats) -> Floats:
+        below = np.zeros((len(weights), len(columns), len(places) + 1))
+        np.cumsum(weights[:, order], axis=2, out=below[:, :, 1:])
+        ranks: Floats = np.take_along_axis(below, first, axis=2) + np.take_along_axis(below, last, axis=2)
+        return ranks / 2
+
+    return statistic
 
 
 class Ranked:
@@ -81,10 +89,8 @@ def _centred(values: Floats, part: Floats) -> tuple[Floats, Floats]:
 def spearman(x: Floats, y: Floats) -> Statistic:
     """Spearman correlation of every column of x (questions, k) with every column of y (questions, l)."""
 
-    def statistic(weights: Floats) -> Floats:
-        return weighted_pearson(weighted_ranks(x, weights), weighted_ranks(y, weights), weights)
-
-    return statistic
+    ranks = weighted_ranks(x), weighted_ranks(y)
+    return lambda weights: weighted_pearson(ranks[0](weights), ranks[1](weights), weights)
 
 
 def pearson(x: Floats, y: Floats) -> Statistic:

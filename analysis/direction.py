@@ -46,10 +46,9 @@ def plane(models: Mapping[str, pd.DataFrame], items: Mapping[str, Item], selecti
             between them.
     """
     columns = [(name, column) for name, table in models.items() for column in table.columns]
-    single = [models[name][[column]] for name, column in columns]
-    if len(single) < 3:
+    if len(columns) < 3:
         raise ValueshiftError("two principal components need at least three profiles; give more models or languages")
-    values, questions, dropped = common_questions(single, items, selection)
+    values, questions, dropped = common_questions(list(models.values()), items, selection, every_column=True)
     if len(questions) < MINIMUM:
         raise ValueshiftError(
             f"only {len(questions)} questions are answered in every profile; at least {MINIMUM} are needed"
@@ -81,9 +80,8 @@ def parallelism(
         ValueshiftError: base and tuned share no question.
     """
     languages = [language for language in base.columns if language in tuned.columns]
-    tables = [model[[language]] for model in (base, tuned) for language in languages]
-    values, questions, dropped = common_questions(tables, items, selection)
-    before, after = np.split(np.concatenate(values, axis=1), 2, axis=1)
+    tables = [base[languages], tuned[languages]]
+    (before, after), questions, dropped = common_questions(tables, items, selection, every_column=True)
     change = (after - before)[:, (after != before).any(axis=0)]
     count = change.shape[1]
     upper = np.triu_indices(count, 1)

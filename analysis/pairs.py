@@ -28,6 +28,8 @@ class Block:
     questions: list[str]
     languages: list[str]
     countries: list[str]
+    places: tuple[NDArray[np.intp], NDArray[np.intp]]
+    """Of the languages among those of all models, and of the countries among the survey's."""
     models: list[Floats]
     truth: Floats
     groups: Groups
@@ -38,12 +40,13 @@ class Block:
         """Common questions."""
         return len(self.questions)
 
-    def reason(self, language: int, country: int) -> str:
-        """Why the correlation of a pair is not defined; "" where it is."""
-        if self.n < MINIMUM:
-            return f"fewer than {MINIMUM} common questions"
-        flat_models = any(constant(model)[language] for model in self.models)
-        return "constant profile" if flat_models or constant(self.truth)[country] else ""
+    @property
+    def reasons(self) -> NDArray[np.object_]:
+        """Why the correlation of each pair is not defined, (languages, countries); "" where it is."""
+        flat = np.any([constant(model) for model in self.models], axis=0)[:, None] | constant(self.truth)
+        few = f"fewer than {MINIMUM} common questions" if self.n < MINIMUM else ""
+        reasons: NDArray[np.object_] = np.where(flat & (few == ""), "constant profile", few).astype(object)
+        return reasons
 
 
 def blocks(
@@ -75,6 +78,7 @@ def blocks(
                 questions=names,
                 languages=[languages[place] for place in some],
                 countries=[str(truth.columns[place]) for place in others],
+                places=(some, others),
                 models=[model[common][:, some] for model in values],
                 truth=shares[common][:, others],
                 groups=batteries(names, items),

@@ -14,6 +14,7 @@ from scipy.spatial.distance import jensenshannon
 
 from .bootstrap import Floats, Groups, Statistic
 from .correlations import cosine
+from .significance import signs
 
 TURNS = 400
 
@@ -25,13 +26,14 @@ def turned_range(x: Floats, y: Floats, groups: Groups, turns: int = TURNS, seed:
         x: profiles (questions, k).
         y: profiles (questions, l).
         groups: battery of each question.
-        turns: how many random choices of batteries.
+        turns: how many random choices of batteries; all choices where those are fewer.
         seed: of the choices.
 
     Returns:
         Low and high, each (k, l).
     """
-    turn = np.random.default_rng(seed).integers(0, 2, size=(turns, int(groups.max()) + 1))[:, groups] == 1
+    others = signs(int(groups.max()), turns - 1, seed) < 0  # to turn all batteries is to turn none: the first stays
+    turn = np.pad(others, ((0, 0), (1, 0)))[:, groups]
     models = _turned_ranks(x, turn)
     people = _people_ranks(y.tobytes(), y.shape, turn.tobytes(), turn.shape)
     low, high = np.quantile(np.matmul(models, people.transpose(0, 2, 1)), [0.025, 0.975], axis=0)
@@ -61,11 +63,11 @@ def within(x: Floats, y: Floats, groups: Groups) -> Statistic:
     """
 
     def centred(values: Floats) -> Floats:
-        ranks = np.zeros_like(values)
-        for group in range(int(groups.max()) + 1):
-            rows = groups == group
-            ranks[rows] = stats.rankdata(values[rows], axis=0) / (rows.sum() + 1) - 0.5
-        return ranks
+        size = np.bincount(groups)
+        places = stats.rankdata(values, method="dense", axis=0) + len(values) * groups[:, None]  # battery by battery
+        ranks = stats.rankdata(places, axis=0) - (np.cumsum(size) - size)[groups, None]
+        result: Floats = ranks / (size[groups, None] + 1) - 0.5
+        return result
 
     return cosine(centred(x), centred(y))
 

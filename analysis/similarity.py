@@ -1,11 +1,13 @@
 """Similarity structure of a set of profiles [paper 5.2.1, 6; Fig. 5, 12, 13]."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import permutations
 from math import factorial
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import stats
 
 from ..core.errors import ValueshiftError
@@ -125,6 +127,18 @@ def mantel(first: Floats, second: Floats, permuted: int = FLIPS, seed: int = 0) 
     All k! orders are taken where they are no more than `permuted` + 1.
     """
     count = len(first)
+    upper = np.triu_indices(count, 1)
+    left = _unit_ranks(first[upper][None])
+    ranks = np.zeros_like(second)
+    ranks[upper] = _unit_ranks(second[upper][None])[0]
+    ranks += ranks.T
+    right = ranks.ravel()[_permuted_pairs(count, permuted, seed)]
+    return float(randomised_p((right @ left.T)[:, 0]))
+
+
+@lru_cache(maxsize=4)
+def _permuted_pairs(count: int, permuted: int, seed: int) -> NDArray[np.intp]:
+    """Places of the upper triangle in a flat table of `count` profiles whose order is permuted: (orders, pairs)."""
     if factorial(count) <= permuted + 1:
         orders = np.array(list(permutations(range(count))))
     else:
@@ -132,13 +146,9 @@ def mantel(first: Floats, second: Floats, permuted: int = FLIPS, seed: int = 0) 
         orders = np.concatenate(
             [np.arange(count)[None], rng.permuted(np.tile(np.arange(count), (permuted, 1)), axis=1)]
         )
-    upper = np.triu_indices(count, 1)
-    left = _unit_ranks(first[upper][None])
-    ranks = np.zeros_like(second)
-    ranks[upper] = _unit_ranks(second[upper][None])[0]
-    ranks += ranks.T
-    right = ranks[orders[:, upper[0]], orders[:, upper[1]]]
-    return float(randomised_p((right @ left.T)[:, 0]))
+    first, second = np.triu_indices(count, 1)
+    places: NDArray[np.intp] = orders[:, first] * count + orders[:, second]
+    return places
 
 
 def _unit_ranks(values: Floats) -> Floats:
@@ -150,16 +160,21 @@ def _unit_ranks(values: Floats) -> Floats:
 
 
 def common_questions(
-    tables: Sequence[pd.DataFrame], items: Mapping[str, Item], selection: Selection
+    tables: Sequence[pd.DataFrame], items: Mapping[str, Item], selection: Selection, *, every_column: bool = False
 ) -> tuple[list[Floats], list[str], int]:
     """The tables' values on the questions that each has in at least one column, the questions, and how many dropped.
+
+    With `every_column` only the questions that each has in all columns are common.
 
     Raises:
         ValueshiftError: they share no question.
     """
     questions = selected(items, selection)
     values = [table.reindex(questions).to_numpy(dtype=np.float64) for table in tables]
-    asked = np.stack([~np.isnan(one).all(axis=1) for one in values])
+    asked = ~np.isnan(np.concatenate(values, axis=1).T)
+    if not every_column:
+        starts = np.cumsum([0, *(one.shape[1] for one in values[:-1])])
+        asked = np.logical_or.reduceat(asked, starts, axis=0)
     wanted, common = asked.any(axis=0), asked.all(axis=0)
     if not common.any():
         raise ValueshiftError("the profiles share no question; compare profiles of the same items")

@@ -114,13 +114,15 @@ def category_consistency(shares: pd.DataFrame, first: str, second: str) -> pd.Da
             f"source {cell['source']}, category {cell['category']}, language {cell['language']} appears twice; "
             "average over seeds first"
         )
+    cells = kept.pivot(index=["category", "language"], columns=["source", "tuning_language"], values="unchanged")
+    tunings = cells[first].columns.intersection(cells[second].columns)
+    of_category = cells.index.get_level_values("category")
+    sides = [cells[source][tunings].to_numpy(dtype=np.float64) for source in (first, second)]
     rows = []
-    for category, table in kept.groupby("category"):
-        cells = table.pivot(index="language", columns=["tuning_language", "source"], values="unchanged")
-        tunings = [
-            name for name in table["tuning_language"].unique() if {(name, first), (name, second)} <= set(cells.columns)
-        ]
-        x, y = (cells[[(name, source) for name in tunings]].to_numpy(dtype=np.float64) for source in (first, second))
+    for category in of_category.unique():
+        x, y = (side[of_category == category] for side in sides)
+        both = ~(np.isnan(x).all(axis=0) | np.isnan(y).all(axis=0))  # fine-tuning languages that have the category
+        x, y = x[:, both], y[:, both]
         complete = ~(np.isnan(x).any(axis=1) | np.isnan(y).any(axis=1))
         for averaging in ("before", "after"):
             row = _consistency(x[complete], y[complete], averaging)

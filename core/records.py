@@ -218,7 +218,7 @@ def read_scores(folder: Path, record: RunRecord) -> "pd.DataFrame":
     """
     scores = read_table(folder, "scores", SCORES)
     for column, known in (("probe_set", {record.inputs["probe_set"]}), ("language", set(record.inputs["probes"]))):
-        if others := sorted(set(scores[column]) - known):
+        if others := sorted(set(scores[column].unique()) - known):
             raise ValueshiftError(
                 f"{folder / 'scores.parquet'}, column {column}: {others[0]} is not among the record's inputs; {_REMEDY}"
             )

@@ -56,7 +56,7 @@ def alignment_outcome(groups: Groups, icc: float, r: float) -> tuple[float, floa
         _, low, high = intervals.correlation(spearman(x[:, None], y[:, None]), groups)
         covered += bool(low[0, 0] <= truth <= high[0, 0])
         ranks = [
-            weighted_ranks(values[:, None], np.ones((1, len(groups))))[0, 0] - len(groups) / 2 for values in (x, y)
+            weighted_ranks(values[:, None])(np.ones((1, len(groups))))[0, 0] - len(groups) / 2 for values in (x, y)
         ]
         rejected += bool(sign_flip_p(ranks[0] * ranks[1], groups) <= 0.05)
     return rejected / REPLICATES, covered / REPLICATES

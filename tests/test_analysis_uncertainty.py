@@ -50,7 +50,7 @@ def test_weighted_correlations_are_those_of_the_questions_written_out(rows: list
 
 def test_ranks_of_equal_weights_are_midranks() -> None:
     values = np.array([[3.0], [1.0], [3.0], [2.0]])
-    ranks = weighted_ranks(values, np.ones((1, 4)))[0, 0] + 0.5
+    ranks = weighted_ranks(values)(np.ones((1, 4)))[0, 0] + 0.5
     assert ranks.tolist() == stats.rankdata(values[:, 0]).tolist() == [3.5, 1.0, 3.5, 2.0]
 
 

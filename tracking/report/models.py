@@ -113,7 +113,7 @@ def models_of(probes: Sequence[Found], reading: str, items: Mapping[str, Item], 
 
 def _scores(one: Found, items: Mapping[str, Item]) -> pd.DataFrame:
     scores = read_scores(one.folder, one.record)
-    if unknown := sorted(set(scores["question"]) - set(items)):
+    if unknown := sorted(set(scores["question"].unique()) - set(items)):
         raise ValueshiftError(
             f"{one.folder / 'scores.parquet'}, column question: {unknown[0]} is not in the registry of "
             f"{one.record.inputs['probe_set']}; probe the model again"

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ...analysis.influences import Attributed
@@ -169,7 +168,7 @@ def _arms(records: Iterable[Found], models: Mapping[str, Model], notes: list[str
         notes.append(
             f"Fine-tuned models whose base was not probed: {baseless.count(name)}. Run `valueshift probe {name}`."
         )
-    if unequal := sum(_unequal(arm) for arm in arms.values()):
+    if unequal := sum(arm.base.asked_in != arm.tuned.asked_in for arm in arms.values()):
         notes.append(
             f"Fine-tuned models that were asked other questions than their base: {unequal} of {len(arms)}. Answers are joined by "
             "question, and what one side lacks is counted as dropped."
@@ -205,25 +204,11 @@ def _training(inputs: Mapping[str, Any]) -> str:
 
 def _reworded(base: Model, tuned: Model) -> list[str]:
     """Languages in which the two were asked the same questions in other words."""
-    asked = [_asked(model) for model in (base, tuned)]
     return [
         code
-        for code in base.wording
-        if base.wording[code] != tuned.wording.get(code, base.wording[code])
-        and asked[0].get(code) == asked[1].get(code)
+        for code, wording in base.wording.items()
+        if wording != tuned.wording.get(code, wording) and base.asked_in.get(code) == tuned.asked_in.get(code)
     ]
-
-
-def _unequal(arm: Arm) -> bool:
-    return _asked(arm.base) != _asked(arm.tuned)
-
-
-def _asked(model: Model) -> dict[str, frozenset[str]]:
-    """The questions that a model was asked in each language."""
-    answers = model.answers
-    asked = ~np.isnan(answers.choices)
-    questions = np.array(answers.questions)
-    return {code: frozenset(questions[asked[:, place]]) for place, code in enumerate(answers.languages)}
 
 
 def _attributions(
