@@ -1,6 +1,6 @@
 """Alignment of model profiles with survey profiles, and how fine-tuning changes it [paper 3.5, Table 3]."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from . import intervals
 from .bootstrap import Floats, Groups, batteries, battery_draws, left_out
 from .correlations import Ranked, spearman
 from .pairs import MINIMUM, Block, blocks, in_order
-from .poles import distances, turned_range, within
+from .poles import TURNS, distances, turned_range, within
 from .profiles import Selection
 from .significance import adjusted, battery_sums, randomised_p, sign_flip_p, signs
 
@@ -24,6 +24,7 @@ _CHANGE = ("base", "tuned", "change", "low", "high", "p")
 _TIE = 12  # decimals: few questions make equal correlations, and rounding must not say which of them is the higher
 BEST_RESAMPLES = 1_000
 """The error of a share of so many is at most .016."""
+_ROOM = 4_000_000  # numbers of an array, at most, when many profiles are side by side
 _DRAWS = 100  # resamples at once: as much as stays in a processor's cache
 
 
@@ -49,11 +50,50 @@ def alignment(
     Raises:
         ValueshiftError: no question in common, a question twice, or one that `items` lacks.
     """
-    found = [
-        (block, _alignment(block, seed) if block.n >= MINIMUM else {})
-        for block in blocks([profile], truth, items, selection)
-    ]
-    return _table(found, list(profile.columns), list(truth.columns), _CORRELATIONS, _DISTANCES)
+    (table,) = each_alignment([profile], truth, items, selection, seed)
+    return table
+
+
+def each_alignment(
+    profiles: Sequence[pd.DataFrame],
+    truth: pd.DataFrame,
+    items: Mapping[str, Item],
+    selection: Selection = "paper",
+    seed: int = 0,
+) -> list[pd.DataFrame]:
+    """The same for each of many profiles, many at once."""
+
+    def made(wide: pd.DataFrame) -> pd.DataFrame:
+        found = [
+            (block, _alignment(block, seed) if block.n >= MINIMUM else {})
+            for block in blocks([wide], truth, items, selection)
+        ]
+        return _table(found, list(wide.columns), list(truth.columns), _CORRELATIONS, _DISTANCES)
+
+    tables = _each(made, profiles, truth)
+    return [table.assign(adjusted=adjusted(table["p"])) for table in tables]
+
+
+def _each(
+    make: Callable[[pd.DataFrame], pd.DataFrame], profiles: Sequence[pd.DataFrame], truth: pd.DataFrame
+) -> list[pd.DataFrame]:
+    """What `make` gives of each profile, a row a pair, when it is given many of the same questions side by side."""
+    alike: dict[tuple[str, ...], list[int]] = {}
+    for place, profile in enumerate(profiles):
+        alike.setdefault(tuple(profile.index[profile.notna().any(axis=1)]), []).append(place)
+    tables: dict[int, pd.DataFrame] = {}
+    for places in alike.values():
+        width = max(len(profiles[place].columns) for place in places)
+        at_once = max(1, _ROOM // (len(truth) * max(len(truth), TURNS) * width))
+        for start in range(0, len(places), at_once):
+            some = places[start : start + at_once]
+            wide = pd.concat([profiles[place] for place in some], axis=1) if len(some) > 1 else profiles[some[0]]
+            table, first = make(wide.set_axis(range(wide.shape[1]), axis=1)), 0
+            for place in some:
+                names = pd.Index(profiles[place].columns).repeat(len(truth.columns))
+                tables[place] = table[first : first + len(names)].reset_index(drop=True).assign(language=names)
+                first += len(names)
+    return [tables[place] for place in range(len(profiles))]
 
 
 def _alignment(block: Block, seed: int) -> dict[str, Floats]:
@@ -150,23 +190,6 @@ def swapped_changes(models: Sequence[Floats], truth: Floats, groups: Groups, see
 
 
 def best_aligned(
-    profile: pd.DataFrame,
-    truth: pd.DataFrame,
-    items: Mapping[str, Item],
-    selection: Selection = "paper",
-    resamples: int = BEST_RESAMPLES,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """How certain it is which country a language is aligned with best: language, country, best.
-
-    `best` is the share of bootstrap resamples over batteries, the same for the whole table, in which this country's
-    correlation is the highest of the row. A table of best cells alone is no evidence: something is always the best.
-    """
-    (table,) = each_best_aligned([profile], truth, items, selection, resamples, seed)
-    return table
-
-
-def each_best_aligned(
     profiles: Sequence[pd.DataFrame],
     truth: pd.DataFrame,
     items: Mapping[str, Item],
@@ -174,68 +197,49 @@ def each_best_aligned(
     resamples: int = BEST_RESAMPLES,
     seed: int = 0,
 ) -> list[pd.DataFrame]:
-    """The same for each of many profiles; what depends on the survey alone is computed once for those of the same questions.
+    """How certain it is which country a language is aligned with best, for each of many profiles: language, country, best.
+
+    `best` is the share of bootstrap resamples over batteries, the same for all tables, in which this country's
+    correlation is the highest of the row, NaN where the language has none. A table of best cells alone is no evidence:
+    something is always the best.
 
     Raises:
         ValueshiftError: as `alignment`.
     """
-    alike: dict[tuple[object, ...], list[int]] = {}
-    found = []
-    for place, profile in enumerate(profiles):
-        found.append([block for block in blocks([profile], truth, items, selection) if block.n >= MINIMUM])
-        alike.setdefault(tuple((*block.questions, 0, *block.countries) for block in found[-1]), []).append(place)
-    tables: dict[int, pd.DataFrame] = {}
-    for places in alike.values():
-        same = [found[place] for place in places]
-        if same[0]:
-            best = _best([profiles[place] for place in places], same, truth, items, resamples, seed)
-        else:
-            best = [pd.DataFrame(columns=["language", "country", "best"])] * len(places)
-        tables |= zip(places, best, strict=True)
-    return [tables[place] for place in range(len(profiles))]
+    return _each(lambda wide: _best(wide, truth, items, selection, resamples, seed), profiles, truth)
 
 
 def _best(
-    profiles: Sequence[pd.DataFrame],
-    found: Sequence[list[Block]],
+    profile: pd.DataFrame,
     truth: pd.DataFrame,
     items: Mapping[str, Item],
+    selection: Selection,
     resamples: int,
     seed: int,
-) -> list[pd.DataFrame]:
-    """`best` for profiles whose blocks have the same questions and countries."""
-    asked = list(dict.fromkeys(question for block in found[0] for question in block.questions))
+) -> pd.DataFrame:
+    found = [block for block in blocks([profile], truth, items, selection) if block.n >= MINIMUM]
+    asked = list(dict.fromkeys(question for block in found for question in block.questions))
     groups = dict(zip(asked, batteries(asked, items), strict=True))
+    ranked = []
+    for block in found:
+        of_block = np.array([groups[question] for question in block.questions])
+        ranked.append((Ranked(block.models[0], of_block), Ranked(block.truth, of_block), np.ix_(*block.places)))
+    count = np.zeros((len(profile.columns), len(truth.columns)))
+    defined = np.zeros((len(profile.columns), 1), dtype=np.bool_)
     often = battery_draws(len(set(groups.values())), resamples, seed)
-    counts = [np.zeros((len(profile.columns), len(truth.columns)), dtype=np.intp) for profile in profiles]
-    defined = [np.zeros(len(profile.columns), dtype=np.bool_) for profile in profiles]
-    of_block = [np.array([groups[question] for question in block.questions]) for block in found[0]]
-    surveys = [Ranked(block.truth, ids) for block, ids in zip(found[0], of_block, strict=True)]
-    models = [[Ranked(block.models[0], ids) for block, ids in zip(one, of_block, strict=True)] for one in found]
-    rows = [[block.places[0] for block in one] for one in found]
-    columns = [block.places[1] for block in found[0]]
     for start in range(0, resamples, _DRAWS):
         draws = often[start : start + _DRAWS]
-        people = [survey.drawn(draws) for survey in surveys]
-        for place, ranked in enumerate(models):
-            values = np.full((len(draws), *counts[place].shape), -np.inf)
-            for one, (y, deviation), own, theirs in zip(ranked, people, rows[place], columns, strict=True):
-                x, spread = one.drawn(draws)
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    cells = np.matmul(x, y.transpose(0, 2, 1)) / (spread[:, :, None] * deviation[:, None, :])
-                values[:, own[:, None], theirs] = np.nan_to_num(cells.round(_TIE), nan=-np.inf)
-            counts[place] += (values.argmax(axis=2)[:, :, None] == np.arange(len(truth.columns))).sum(axis=0)
-            defined[place] |= np.isfinite(values).any(axis=(0, 2))
-    return [
-        pd.DataFrame(
-            {
-                "language": profile.columns[some].repeat(len(truth.columns)),
-                "country": [*truth.columns] * int(some.sum()),
-                "best": (count[some] / resamples).ravel(),
-            }
-        )
-        for profile, count, some in zip(profiles, counts, defined, strict=True)
-    ]
+        values = np.full((len(draws), *count.shape), -np.inf)
+        for model, people, (own, theirs) in ranked:
+            (x, spread), (y, deviation) = model.drawn(draws), people.drawn(draws)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                cells = np.matmul(x, y.transpose(0, 2, 1)) / (spread[:, :, None] * deviation[:, None, :])
+            values[:, own, theirs] = np.nan_to_num(cells.round(_TIE), nan=-np.inf)
+        count += (values.argmax(axis=2)[:, :, None] == np.arange(len(truth.columns))).sum(axis=0)
+        defined |= np.isfinite(values).any(axis=2).any(axis=0)[:, None]
+    best = np.where(defined, count / resamples, np.nan).ravel()
+    pairs = pd.MultiIndex.from_product([profile.columns, truth.columns], names=["language", "country"])
+    return pd.DataFrame({"best": best}, pairs).reset_index()
 
 
 def influence(

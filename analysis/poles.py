@@ -17,6 +17,7 @@ from .correlations import cosine
 from .significance import signs
 
 TURNS = 400
+_TIE = 12  # decimals
 
 
 def turned_range(x: Floats, y: Floats, groups: Groups, turns: int = TURNS, seed: int = 0) -> tuple[Floats, Floats]:
@@ -33,26 +34,45 @@ def turned_range(x: Floats, y: Floats, groups: Groups, turns: int = TURNS, seed:
         Low and high, each (k, l).
     """
     others = signs(int(groups.max()), turns - 1, seed) < 0  # to turn all batteries is to turn none: the first stays
-    turn = np.pad(others, ((0, 0), (1, 0)))[:, groups]
-    models = _turned_ranks(x, turn)
-    people = _people_ranks(y.tobytes(), y.shape, turn.tobytes(), turn.shape)
-    low, high = np.quantile(np.matmul(models, people.transpose(0, 2, 1)), [0.025, 0.975], axis=0)
+    turn = np.pad(others, ((0, 0), (1, 0)))
+    people = _people_ranks(y.tobytes(), y.shape, turn.tobytes(), turn.shape, tuple(groups))
+    products = np.matmul(_turned_ranks(x, turn, groups), people.transpose(0, 2, 1))
+    low, high = np.quantile(products, [0.025, 0.975], axis=0)
     return low, high
 
 
-def _turned_ranks(values: Floats, turn: NDArray[np.bool_]) -> Floats:
-    """Centred ranks of (questions, k) values turned where `turn` (turns, questions) is, of length one: (turns, k, questions)."""
-    columns = values.T
-    drawn = stats.rankdata(np.where(turn[:, None, :], 1 - columns, columns), axis=2) - (len(values) + 1) / 2
+def _turned_ranks(values: Floats, turn: NDArray[np.bool_], groups: Groups) -> Floats:
+    """Centred ranks of (questions, k) values, batteries turned where `turn` (turns, batteries) is: (turns, k, questions).
+
+    A rank is how many values are below, counted by battery: what a battery counts for changes when it is turned, and what a
+    question counts when it is. So no turn needs to be sorted. Ranks are of length one.
+    """
+    n = len(values)
+    member = (groups == np.arange(turn.shape[1])[:, None]).astype(np.float64)
+
+    def below(others: Floats, own: Floats) -> Floats:
+        """How many values of each battery are below, (batteries, k, questions); of equal ones half."""
+        pairs = zip(others.T, own.T, strict=True)
+        return np.stack([member @ ((left[:, None] < right) + (left[:, None] == right) / 2) for left, right in pairs], 1)
+
+    as_is = below(values, values)
+    turned = below(
+        (1 - values).round(_TIE), values.round(_TIE)
+    )  # shares that add up to 1 are equal, whatever their rounding
+    start = np.where(turn[:, None, groups], n - turned.sum(axis=0), as_is.sum(axis=0)) - n / 2
+    ranks = start + np.tensordot(turn.astype(np.float64), turned - as_is, axes=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        unit: Floats = drawn / np.sqrt((drawn**2).sum(axis=2, keepdims=True))
+        unit: Floats = ranks / np.sqrt((ranks**2).sum(axis=2, keepdims=True))
     return unit
 
 
 @lru_cache(maxsize=4)
-def _people_ranks(values: bytes, shape: tuple[int, int], turn: bytes, turns: tuple[int, int]) -> Floats:
+def _people_ranks(
+    values: bytes, shape: tuple[int, int], turn: bytes, turns: tuple[int, int], groups: tuple[int, ...]
+) -> Floats:
     """`_turned_ranks` of a survey, which is the same for every model."""
-    return _turned_ranks(np.frombuffer(values).reshape(shape), np.frombuffer(turn, dtype=np.bool_).reshape(turns))
+    chosen = np.frombuffer(turn, dtype=np.bool_).reshape(turns)
+    return _turned_ranks(np.frombuffer(values).reshape(shape), chosen, np.array(groups))
 
 
 def within(x: Floats, y: Floats, groups: Groups) -> Statistic:

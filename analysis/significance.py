@@ -16,6 +16,7 @@ from scipy import stats
 from .bootstrap import Floats, Groups
 
 FLIPS = 9_999
+_ROOM = 2_000_000  # numbers of an array: bounds memory, not results
 _TOLERANCE = 1e-9  # relative: equal statistics that were summed in another order
 
 
@@ -59,7 +60,10 @@ def randomised_p(statistics: Floats) -> Floats:
 def sign_flip_p(contributions: Floats, groups: Groups, seed: int = 0) -> Floats:
     """p-value that the sum of (questions, ...) contributions is zero, whole groups changing sign together."""
     sums = battery_sums(contributions, groups)
-    return randomised_p(np.tensordot(signs(len(sums), seed=seed), sums, axes=1))
+    flips = signs(len(sums), seed=seed)
+    flat, at_once = sums.reshape(len(sums), -1), max(1, _ROOM // len(flips))
+    parts = [randomised_p(flips @ flat[:, start : start + at_once]) for start in range(0, flat.shape[1], at_once)]
+    return np.concatenate(parts).reshape(sums.shape[1:])
 
 
 def adjusted(p: "pd.Series[float] | NDArray[Any]") -> Floats:

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
-from ...analysis.alignment import alignment as alignment_of
 from ...analysis.alignment import alignment_change as change_of
-from ...analysis.alignment import each_best_aligned
+from ...analysis.alignment import best_aligned, each_alignment
 from ...analysis.alignment import influence as influence_of
 from ...analysis.bootstrap import batteries
 from ...analysis.profiles import selected
@@ -28,10 +28,11 @@ SHOWN = ("DEU", "PAK", "SRB", "VNM")
 def alignment(study: Study) -> Exhibit:
     """How a model's answers in each language go with those of each country's people."""
     rows, truth = Rows(), people(study, *SHOWN)
-    asked = list(staged(study)) if study.truth else []
-    best = _best(list({model.digest: model for _, model, _ in asked}.values()), truth, study)
-    for cells, model, _ in asked:
-        rows.add(cells, model.records, _aligned, model.profile, best.get(model.digest), truth, study)
+    alike: dict[tuple[str, ...], list[tuple[dict[str, object], Model]]] = {}
+    for cells, model, _ in staged(study) if study.truth else ():
+        alike.setdefault(tuple(model.answers.questions), []).append((cells, model))
+    for named in alike.values():
+        rows.add({}, (run for _, model in named for run in model.records), _aligned, named, truth, study)
     return rows.exhibit(
         "alignment",
         "Alignment with people",
@@ -54,20 +55,14 @@ def alignment(study: Study) -> Exhibit:
     )
 
 
-def _best(models: Sequence[Model], truth: pd.DataFrame, study: Study) -> dict[str, pd.DataFrame]:
-    """By digest, how certain it is which country is best, of those models that have a question in common with people."""
-    surveyed = truth.reindex(selected(study.items, study.selection)).dropna(how="all").index
-    asked = {one.digest: one.profile for one in models if one.profile.reindex(surveyed).notna().any(axis=None)}
-    tables = each_best_aligned(list(asked.values()), truth, study.items, study.selection)
-    return dict(zip(asked, tables, strict=True))
-
-
-def _aligned(profile: pd.DataFrame, best: pd.DataFrame | None, truth: pd.DataFrame, study: Study) -> pd.DataFrame:
-    table = alignment_of(profile, truth, study.items, study.selection)
-    assert best is not None, "the questions in common are those of `_best`"
-    return table.join(best.set_index(["language", "country"])["best"], on=["language", "country"]).assign(
-        best=lambda rows: rows["best"].where(rows["spearman"].notna())
-    )
+def _aligned(named: Sequence[tuple[dict[str, object], Model]], truth: pd.DataFrame, study: Study) -> pd.DataFrame:
+    profiles = [model.profile for _, model in named]
+    tables = each_alignment(profiles, truth, study.items, study.selection)
+    best = [table["best"] for table in best_aligned(profiles, truth, study.items, study.selection)]
+    joined = pd.concat(tables, ignore_index=True)
+    cells = pd.DataFrame([cells for cells, _ in named]).loc[np.repeat(np.arange(len(named)), [*map(len, tables)])]
+    joined["best"] = pd.concat(best, ignore_index=True).where(joined["spearman"].notna())
+    return pd.concat([cells.reset_index(drop=True), joined], axis=1)
 
 
 def _survey(study: Study) -> str:
