@@ -63,37 +63,55 @@ def each_alignment(
 ) -> list[pd.DataFrame]:
     """The same for each of many profiles, many at once."""
 
-    def made(wide: pd.DataFrame) -> pd.DataFrame:
+    def made(models: Sequence[pd.DataFrame]) -> pd.DataFrame:
         found = [
             (block, _alignment(block, seed) if block.n >= MINIMUM else {})
-            for block in blocks([wide], truth, items, selection)
+            for block in blocks(models, truth, items, selection)
         ]
-        return _table(found, list(wide.columns), list(truth.columns), _CORRELATIONS, _DISTANCES)
+        return _table(found, models, truth, _CORRELATIONS, _DISTANCES)
 
-    tables = _each(made, profiles, truth)
-    return [table.assign(adjusted=adjusted(table["p"])) for table in tables]
+    return _each(made, [[profile] for profile in profiles], truth, items)
 
 
 def _each(
-    make: Callable[[pd.DataFrame], pd.DataFrame], profiles: Sequence[pd.DataFrame], truth: pd.DataFrame
+    make: Callable[[Sequence[pd.DataFrame]], pd.DataFrame],
+    cases: Sequence[Sequence[pd.DataFrame]],
+    truth: pd.DataFrame,
+    items: Mapping[str, Item],
 ) -> list[pd.DataFrame]:
-    """What `make` gives of each profile, a row a pair, when it is given many of the same questions side by side."""
-    alike: dict[tuple[str, ...], list[int]] = {}
-    for place, profile in enumerate(profiles):
-        alike.setdefault(tuple(profile.index[profile.notna().any(axis=1)]), []).append(place)
+    """What `make` gives of each case, which is one profile or several, when it is given many of the same questions side by side.
+
+    `make` gives rows by language; p-values are adjusted over the table of each case.
+    """
+    surveyed = [question for question in truth.index if question in items]
+    flips = len(signs(int(batteries(surveyed, items).max()) + 1)) if surveyed else 1
+    room = max(len(truth) * max(len(truth), TURNS), flips * len(truth.columns))
+    alike: dict[tuple[tuple[str, ...], ...], list[int]] = {}
+    for place, case in enumerate(cases):
+        asked = tuple(tuple(profile.index[profile.notna().any(axis=1)]) for profile in case)
+        alike.setdefault(asked, []).append(place)
     tables: dict[int, pd.DataFrame] = {}
     for places in alike.values():
-        width = max(len(profiles[place].columns) for place in places)
-        at_once = max(1, _ROOM // (len(truth) * max(len(truth), TURNS) * width))
+        spoken = [list(dict.fromkeys(language for profile in cases[place] for language in profile)) for place in places]
+        at_once = max(1, _ROOM // (room * max(map(len, spoken))))
         for start in range(0, len(places), at_once):
             some = places[start : start + at_once]
-            wide = pd.concat([profiles[place] for place in some], axis=1) if len(some) > 1 else profiles[some[0]]
-            table, first = make(wide.set_axis(range(wide.shape[1]), axis=1)), 0
-            for place in some:
-                names = pd.Index(profiles[place].columns).repeat(len(truth.columns))
-                tables[place] = table[first : first + len(names)].reset_index(drop=True).assign(language=names)
-                first += len(names)
-    return [tables[place] for place in range(len(profiles))]
+            languages = spoken[start : start + at_once]
+            ends = np.cumsum([0, *map(len, languages)])
+            wide = [
+                pd.concat(
+                    [cases[place][number].reindex(columns=own) for place, own in zip(some, languages, strict=True)],
+                    axis=1,
+                )
+                for number in range(len(cases[some[0]]))
+            ]
+            table = make([profile.set_axis(range(ends[-1]), axis=1) for profile in wide])
+            cuts = np.searchsorted(table["language"], ends)
+            for place, own, first, last, before in zip(some, languages, cuts[:-1], cuts[1:], ends[:-1], strict=True):
+                rows = table[first:last].reset_index(drop=True)
+                rows["language"] = pd.Index(own).take(rows["language"] - before)
+                tables[place] = rows.assign(adjusted=adjusted(rows["p"])) if "p" in rows.columns else rows
+    return [tables[place] for place in range(len(cases))]
 
 
 def _alignment(block: Block, seed: int) -> dict[str, Floats]:
@@ -135,12 +153,27 @@ def alignment_change(
     Raises:
         ValueshiftError: no question in common, a question twice, or one that `items` lacks.
     """
-    found = [
-        (block, _change(block, seed) if block.n >= MINIMUM else {})
-        for block in blocks([base, *tuned], truth, items, selection)
-    ]
-    languages = list(dict.fromkeys(language for model in (base, *tuned) for language in model.columns))
-    return _table(found, languages, list(truth.columns), _CHANGE)
+    (table,) = each_alignment_change([(base, tuned)], truth, items, selection, seed)
+    return table
+
+
+def each_alignment_change(
+    pairs: Sequence[tuple[pd.DataFrame, Sequence[pd.DataFrame]]],
+    truth: pd.DataFrame,
+    items: Mapping[str, Item],
+    selection: Selection = "paper",
+    seed: int = 0,
+) -> list[pd.DataFrame]:
+    """The same for each of many bases with its tuned models, many at once."""
+
+    def made(models: Sequence[pd.DataFrame]) -> pd.DataFrame:
+        found = [
+            (block, _change(block, seed) if block.n >= MINIMUM else {})
+            for block in blocks(models, truth, items, selection)
+        ]
+        return _table(found, models, truth, _CHANGE)
+
+    return _each(made, [[base, *tuned] for base, tuned in pairs], truth, items)
 
 
 def _change(block: Block, seed: int) -> dict[str, Floats]:
@@ -206,7 +239,8 @@ def best_aligned(
     Raises:
         ValueshiftError: as `alignment`.
     """
-    return _each(lambda wide: _best(wide, truth, items, selection, resamples, seed), profiles, truth)
+    cases = [[profile] for profile in profiles]
+    return _each(lambda wide: _best(wide[0], truth, items, selection, resamples, seed), cases, truth, items)
 
 
 def _best(
@@ -243,33 +277,46 @@ def _best(
 
 
 def influence(
-    profile: pd.DataFrame, truth: pd.DataFrame, items: Mapping[str, Item], selection: Selection = "paper", top: int = 5
-) -> pd.DataFrame:
-    """The questions on which each correlation hangs most: language, country, question, without, difference.
+    profiles: Sequence[pd.DataFrame],
+    truth: pd.DataFrame,
+    items: Mapping[str, Item],
+    selection: Selection = "paper",
+    top: int = 5,
+) -> list[pd.DataFrame]:
+    """The questions on which each correlation hangs most, for each of many profiles.
 
-    `without` is the correlation when the question is left out, `difference` the correlation of all questions minus it;
-    the `top` questions of largest absolute difference are listed for each pair, the largest first.
+    Returns:
+        One table a profile: language, country, question, without (the correlation when the question is left out), difference
+        (the correlation of all questions minus it); of each pair the `top` questions of largest absolute difference, the
+        largest first.
+
+    Raises:
+        ValueshiftError: as `alignment`.
     """
+    cases = [[profile] for profile in profiles]
+    return _each(lambda wide: _influence(wide[0], truth, items, selection, top), cases, truth, items)
+
+
+def _influence(
+    profile: pd.DataFrame, truth: pd.DataFrame, items: Mapping[str, Item], selection: Selection, top: int
+) -> pd.DataFrame:
     tables = []
     for block in blocks([profile], truth, items, selection):
         if block.n >= MINIMUM:
             statistic = spearman(block.models[0], block.truth)
             without = statistic(left_out(np.arange(block.n)))
             difference = statistic(np.ones((1, block.n))) - without
-            largest = np.argsort(-np.abs(difference), axis=0, kind="stable")[:top]  # missing ones last
+            largest = np.argsort(-np.abs(difference).round(_TIE), axis=0, kind="stable")[:top]  # missing ones last
             some, others = block.places
             _, language, country = np.indices(largest.shape)
-            tables.append(
-                pd.DataFrame(
-                    {
-                        "language": profile.columns.take(some[language.ravel()]),
-                        "country": truth.columns.take(others[country.ravel()]),
-                        "question": np.array(block.questions, dtype=object)[largest.ravel()],
-                        "without": np.take_along_axis(without, largest, axis=0).ravel(),
-                        "difference": np.take_along_axis(difference, largest, axis=0).ravel(),
-                    }
-                )
-            )
+            cells = {
+                "language": profile.columns.take(some[language.ravel()]),
+                "country": truth.columns.take(others[country.ravel()]),
+                "question": np.array(block.questions, dtype=object)[largest.ravel()],
+                "without": np.take_along_axis(without, largest, axis=0).ravel(),
+                "difference": np.take_along_axis(difference, largest, axis=0).ravel(),
+            }
+            tables.append(pd.DataFrame(cells))
     if not tables:
         return pd.DataFrame(columns=["language", "country", "question", "without", "difference"])
     table = pd.concat(tables).dropna()
@@ -284,25 +331,27 @@ def _centred_ranks(values: Floats) -> Floats:
 
 def _table(
     found: Sequence[tuple[Block, Mapping[str, Floats]]],
-    languages: Sequence[str],
-    countries: Sequence[str],
+    models: Sequence[pd.DataFrame],
+    truth: pd.DataFrame,
     correlations: Sequence[str],
     distances: Sequence[str] = (),
 ) -> pd.DataFrame:
     """One row a pair of the blocks: their cells (languages, countries), correlations missing where there is a reason."""
-    values = {name: np.full((len(languages), len(countries)), np.nan) for name in (*correlations, *distances)}
-    counts = {name: np.zeros((len(languages), len(countries)), dtype=np.int64) for name in ("n", "dropped")}
-    reasons = np.full((len(languages), len(countries)), "", dtype=object)
+    shape = languages, countries = len(models[0].columns), len(truth.columns)
+    values = {name: np.full(shape, np.nan) for name in (*correlations, *distances)}
+    counts = {name: np.zeros(shape, dtype=np.int64) for name in ("n", "dropped")}
+    reasons = np.full(shape, "", dtype=object)
     for block, cells in found:
         at = np.ix_(*block.places)
         counts["n"][at], counts["dropped"][at], reasons[at] = block.n, block.dropped, block.reasons
         for name, cell in cells.items():
             values[name][at] = cell if name in distances else np.where(reasons[at] == "", cell, np.nan)
     table = pd.DataFrame(
-        {"language": pd.Index(languages).repeat(len(countries)), "country": [*countries] * len(languages)}
+        {
+            "language": models[0].columns.repeat(countries),
+            "country": [*truth.columns] * languages,
+            **{name: cell.ravel() for name, cell in {**values, **counts, "reason": reasons}.items()},
+        }
     )
-    for name, cell in {**values, **counts, "reason": reasons}.items():
-        table[name] = cell.ravel()
-        if name == "p":
-            table["adjusted"] = adjusted(table["p"])
+    table.insert(list(table.columns).index("p") + 1, "adjusted", np.nan)  # by case, which `_each` knows
     return table

@@ -184,7 +184,7 @@ def test_best_aligned_shares_a_row_among_its_countries() -> None:
 
 
 def test_influence_is_the_correlation_without_the_question() -> None:
-    table = influence(MODEL, TRUTH, ITEMS, top=2)
+    (table,) = influence([MODEL], TRUTH, ITEMS, top=2)
     assert len(table) == 18
     for row in table.itertuples():
         kept = MODEL.index != row.question

@@ -52,7 +52,7 @@ class TestPeople:
         table = made["influence"].table
         rows = table[(table["run"] == study.pretrained[1].run) & (table["language"] == "fa")]
         truth = survey_truth("wvs").profile[["IRN"]]
-        expected = influence(study.pretrained[1].profile[["fa"]], truth, study.items)
+        (expected,) = influence([study.pretrained[1].profile[["fa"]]], truth, study.items)
         same(rows, expected, ["language", "country", "question", "without", "difference"])
         assert not table["placebo"].any()
 

@@ -1,18 +1,15 @@
 """Exhibits of alignment with people, or with what was planted, and how fine-tuning changes it [paper 3.5, Table 3]."""
 
-from collections.abc import Sequence
-
-import numpy as np
 import pandas as pd
 
 from ...analysis.alignment import alignment_change as change_of
-from ...analysis.alignment import best_aligned, each_alignment
+from ...analysis.alignment import best_aligned, each_alignment, each_alignment_change
 from ...analysis.alignment import influence as influence_of
 from ...analysis.bootstrap import batteries
 from ...analysis.profiles import selected
 from ...analysis.wordings import noise_ceiling
 from ...core.languages import LANGUAGES
-from .arms import Arm, Model, Study
+from .arms import Arm, Study
 from .exhibit import Exhibit
 from .likeness import NO_SURVEY, people
 from .rows import ARM, GROUP, INTERVAL, Rows, chosen, groups, staged
@@ -28,11 +25,8 @@ SHOWN = ("DEU", "PAK", "SRB", "VNM")
 def alignment(study: Study) -> Exhibit:
     """How a model's answers in each language go with those of each country's people."""
     rows, truth = Rows(), people(study, *SHOWN)
-    alike: dict[tuple[str, ...], list[tuple[dict[str, object], Model]]] = {}
-    for cells, model, _ in staged(study) if study.truth else ():
-        alike.setdefault(tuple(model.answers.questions), []).append((cells, model))
-    for named in alike.values():
-        rows.add({}, (run for _, model in named for run in model.records), _aligned, named, truth, study)
+    cases = [(cells, model.records, model.profile) for cells, model, _ in staged(study)] if study.truth else []
+    rows.add_each(cases, lambda profiles: _aligned(profiles, truth, study))
     return rows.exhibit(
         "alignment",
         "Alignment with people",
@@ -55,14 +49,13 @@ def alignment(study: Study) -> Exhibit:
     )
 
 
-def _aligned(named: Sequence[tuple[dict[str, object], Model]], truth: pd.DataFrame, study: Study) -> pd.DataFrame:
-    profiles = [model.profile for _, model in named]
+def _aligned(profiles: list[pd.DataFrame], truth: pd.DataFrame, study: Study) -> list[pd.DataFrame]:
     tables = each_alignment(profiles, truth, study.items, study.selection)
-    best = [table["best"] for table in best_aligned(profiles, truth, study.items, study.selection)]
-    joined = pd.concat(tables, ignore_index=True)
-    cells = pd.DataFrame([cells for cells, _ in named]).loc[np.repeat(np.arange(len(named)), [*map(len, tables)])]
-    joined["best"] = pd.concat(best, ignore_index=True).where(joined["spearman"].notna())
-    return pd.concat([cells.reset_index(drop=True), joined], axis=1)
+    best = best_aligned(profiles, truth, study.items, study.selection)
+    return [
+        table.assign(best=certain["best"].where(table["spearman"].notna()))
+        for table, certain in zip(tables, best, strict=True)
+    ]
 
 
 def _survey(study: Study) -> str:
@@ -83,14 +76,17 @@ def _survey(study: Study) -> str:
 def alignment_change(study: Study) -> Exhibit:
     """How fine-tuning changes alignment, each run for itself and averaged over monolingual runs."""
     rows, truth = Rows(), people(study, *SHOWN)
-    if study.truth:
-        for arm in study.arms:
-            rows.add({**arm.cells, "models": 1}, arm.runs, _changes, [arm], truth, study)
-        alone = [arm for arm in study.arms if not arm.multilingual]
-        for cells, arms in groups(alone, lambda arm: chosen(arm, *GROUP, "seed", "placebo")):
-            if len(arms) > 1:
-                named = {**cells, "tuning": "mean", "run": "", "models": len(arms)}
-                rows.add(named, [run for arm in arms for run in arm.runs], _changes, arms, truth, study)
+    arms = study.arms if study.truth else ()
+    rows.add_each(
+        [({**arm.cells, "models": 1}, arm.runs, [arm]) for arm in arms], lambda each: _changes(each, truth, study)
+    )
+    alone = [arm for arm in arms if not arm.multilingual]
+    together = [
+        ({**cells, "tuning": "mean", "run": "", "models": len(some)}, [run for arm in some for run in arm.runs], some)
+        for cells, some in groups(alone, lambda arm: chosen(arm, *GROUP, "seed", "placebo"))
+        if len(some) > 1
+    ]
+    rows.add_each(together, lambda each: _changes(each, truth, study))
     return rows.exhibit(
         "alignment_change",
         "Change in alignment",
@@ -105,17 +101,20 @@ def alignment_change(study: Study) -> Exhibit:
     )
 
 
-def _changes(arms: list[Arm], truth: pd.DataFrame, study: Study) -> pd.DataFrame:
-    tuned = [arm.tuned.profile for arm in arms]
-    return change_of(arms[0].base.profile, tuned, truth, study.items, study.selection)
+def _changes(each: list[list[Arm]], truth: pd.DataFrame, study: Study) -> list[pd.DataFrame]:
+    pairs = [(arms[0].base.profile, [arm.tuned.profile for arm in arms]) for arms in each]
+    return each_alignment_change(pairs, truth, study.items, study.selection)
 
 
 def influence(study: Study) -> Exhibit:
     """The questions on which the alignment of each language with its own country hangs most."""
     rows, truth = Rows(), people(study)
-    for cells, model, arm in staged(study) if study.truth else ():
-        if arm is None or not arm.placebo:
-            rows.add(cells, model.records, _own_country, model, truth, study)
+    cases = [
+        (cells, model.records, model.profile)
+        for cells, model, arm in (staged(study) if study.truth else ())
+        if arm is None or not arm.placebo
+    ]
+    rows.add_each(cases, lambda profiles: _own_country(profiles, truth, study))
     return rows.exhibit(
         "influence",
         "Questions on which alignment hangs",
@@ -128,10 +127,10 @@ def influence(study: Study) -> Exhibit:
     )
 
 
-def _own_country(model: Model, truth: pd.DataFrame, study: Study) -> pd.DataFrame:
-    table = influence_of(model.profile, truth, study.items, study.selection)
-    own = table["language"].map({code: language.country for code, language in LANGUAGES.items()})
-    return table[table["country"] == own].reset_index(drop=True)
+def _own_country(profiles: list[pd.DataFrame], truth: pd.DataFrame, study: Study) -> list[pd.DataFrame]:
+    countries = {code: language.country for code, language in LANGUAGES.items()}
+    tables = influence_of(profiles, truth, study.items, study.selection)
+    return [table[table["country"] == table["language"].map(countries)] for table in tables]
 
 
 def ceiling(study: Study) -> Exhibit:

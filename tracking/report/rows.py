@@ -1,9 +1,10 @@
 """From what analysis returns to an exhibit: rows named by their run, joined, with what could not be made and why."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
 import pandas as pd
 
 from ...analysis.significance import adjusted
@@ -16,6 +17,7 @@ GROUP = ["model", "source", "size", "training"]
 INTERVAL = "Intervals are of 95%, over batteries of questions."
 
 P = ParamSpec("P")
+C = TypeVar("C")
 
 _WHOLE = ("size", "seed", "size_first", "size_second")
 
@@ -69,6 +71,25 @@ class Rows:
         named = {name: [value] * len(table) for name, value in cells.items() if name not in table.columns}
         self.tables.append(pd.concat([pd.DataFrame(named, index=table.index), table], axis=1))
         self.runs.update(dict.fromkeys(runs))
+
+    def add_each(
+        self,
+        cases: Sequence[tuple[Mapping[str, object], Iterable[str], C]],
+        make: Callable[[list[C]], Sequence[pd.DataFrame]],
+    ) -> None:
+        """Add the rows that `make` gives of many cases at once, each (cells, runs, case); where it refuses, case by case."""
+        if not cases:
+            return
+        try:
+            tables = make([case for _, _, case in cases])
+        except ValueshiftError:
+            for cells, runs, case in cases:
+                self.add(cells, runs, lambda case: make([case])[0], case)
+            return
+        named = pd.DataFrame([dict(cells) for cells, _, _ in cases])
+        named = named.take(np.repeat(np.arange(len(cases)), [*map(len, tables)])).reset_index(drop=True)
+        self.tables.append(pd.concat([named, pd.concat(tables, ignore_index=True)], axis=1))
+        self.runs.update((run, None) for _, runs, _ in cases for run in runs)
 
     def exhibit(
         self,
