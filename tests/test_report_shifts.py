@@ -47,13 +47,13 @@ class TestShifts:
 
     def test_agreement_of_pretrained_and_of_tuned(self, study: Study, made: dict[str, Exhibit]) -> None:
         table = made["agreement"].table
-        small, large = (model.scores for model in study.pretrained)
+        small, large = (model.answers for model in study.pretrained)
         before = table[table["stage"] == "pretrained"]
         assert before["language"].tolist() == ["all", *LANGUAGES]
         expected = agreement({"small": small, "large": large}, study.items)
         same(before.head(1), expected, ["first", "second", "agreement", "low", "high", "n"])
         after = table[(table["stage"] == "fine-tuned") & (table["language"] == "all")]
-        tuned = {"small": arm_of(study, "pbc-fa-0").tuned.scores, "large": arm_of(study, "large-fa").tuned.scores}
+        tuned = {"small": arm_of(study, "pbc-fa-0").tuned.answers, "large": arm_of(study, "large-fa").tuned.answers}
         same(after, agreement(tuned, study.items), ["first", "second", "agreement", "low", "high", "n"])
         assert after[["source", "tuning", "size"]].to_numpy().tolist() == [["pbc", "fa", 2000]]
 
@@ -62,9 +62,9 @@ class TestShifts:
             arm = arm_of(study, name)
             rows = rows_of(made["unchanged"], arm)
             columns = ["unchanged", "low", "high", "plain_low", "n", "ties", "dropped"]
-            same(rows.head(1), unchanged(arm.base.scores, arm.tuned.scores, study.items, ()), columns)
-            same(rows.tail(-1), unchanged(arm.base.scores, arm.tuned.scores, study.items), ["language", *columns])
-            by_category = unchanged(arm.base.scores, arm.tuned.scores, study.items, "category")
+            same(rows.head(1), unchanged(arm.base.answers, arm.tuned.answers, study.items, ()), columns)
+            same(rows.tail(-1), unchanged(arm.base.answers, arm.tuned.answers, study.items), ["language", *columns])
+            by_category = unchanged(arm.base.answers, arm.tuned.answers, study.items, "category")
             same(rows_of(made["unchanged_category"], arm), by_category, ["category", "unchanged", "low", "n", "reason"])
         assert set(made["unchanged_category"].table["category_name"]) <= {
             one.category_name for one in study.items.values()
@@ -92,7 +92,7 @@ class TestShifts:
         self, study: Study, made: dict[str, Exhibit]
     ) -> None:
         shares = pd.concat(
-            unchanged(arm.base.scores, arm.tuned.scores, study.items, ("language", "category")).assign(
+            unchanged(arm.base.answers, arm.tuned.answers, study.items, ("language", "category")).assign(
                 source=arm.source, tuning_language=arm.tuning
             )
             for arm in study.real
@@ -108,11 +108,11 @@ class TestShifts:
 
     def test_unique_shifts_and_sizes(self, study: Study, made: dict[str, Exhibit]) -> None:
         fa, ko, many = (arm_of(study, name) for name in ("pbc-fa-0", "pbc-ko-0", "many"))
-        expected = unique_shifts(fa.base.scores, {"fa": fa.tuned.scores, "ko": ko.tuned.scores}, study.items)
+        expected = unique_shifts(fa.base.answers, {"fa": fa.tuned.answers, "ko": ko.tuned.answers}, study.items)
         table = made["unique_shifts"].table
         rows = table[(table["source"] == "pbc") & (table["seed"] == 0)]
         same(rows, expected, ["language", "unique", "low", "high", "shifted", "n"])
-        expected = unchanged_difference(fa.base.scores, fa.tuned.scores, many.tuned.scores, study.items)
+        expected = unchanged_difference(fa.base.answers, fa.tuned.answers, many.tuned.answers, study.items)
         same(made["sizes"].table, expected, ["language", "first", "second", "difference", "low", "p", "n"])
         assert made["sizes"].table[["size_first", "size_second"]].drop_duplicates().to_numpy().tolist() == [
             [2000, 10000]
@@ -123,7 +123,7 @@ class TestNoise:
     def test_unchanged_among_placebos(self, study: Study, made: dict[str, Exhibit]) -> None:
         arm = arm_of(study, "pbc-fa-1")
         tuned = [arm.tuned, *(other.tuned for other in study.arms if other.placebo)]
-        stayed, *placebos = (unchanged(arm.base.scores, one.scores, study.items, "language") for one in tuned)
+        stayed, *placebos = (unchanged(arm.base.answers, one.answers, study.items, "language") for one in tuned)
         expected = unchanged_among_placebos(stayed, placebos)
         rows = rows_of(made["placebo"], arm)
         columns = ["language", "unchanged", "placebo_mean", "placebo_deviation", "rank", "rank_p", "z", "p", "placebos"]
@@ -132,8 +132,8 @@ class TestNoise:
 
     def test_shifts_beyond_placebos(self, study: Study, made: dict[str, Exhibit]) -> None:
         arm = arm_of(study, "pbc-fa-1")
-        placebos = [other.tuned.scores for other in study.arms if other.placebo]
-        questions = changes_among_placebos(arm.base.scores, arm.tuned.scores, placebos, study.items)
+        placebos = [other.tuned.answers for other in study.arms if other.placebo]
+        questions = changes_among_placebos(arm.base.answers, arm.tuned.answers, placebos, study.items)
         beyond = questions[questions["shifted"] & (questions["adjusted"] <= 0.05)].groupby("language").size()
         rows = rows_of(made["placebo_shifts"], arm).set_index("language")
         assert rows["beyond"].sum() == beyond.sum() > 0

@@ -49,7 +49,9 @@ def chosen(arm: Arm, *names: str) -> dict[str, Any]:
 class Rows:
     """The rows of one exhibit while they are made."""
 
+    named: list[Mapping[str, object]] = field(default_factory=list)
     tables: list[pd.DataFrame] = field(default_factory=list)
+    """Each with what names its rows."""
     runs: dict[str, None] = field(default_factory=dict)
     failed: dict[str, None] = field(default_factory=dict)
 
@@ -67,9 +69,8 @@ class Rows:
         except ValueshiftError as error:
             self.failed[str(error)] = None
             return
-        table = made if isinstance(made, pd.DataFrame) else pd.DataFrame([dict(made)])
-        named = {name: [value] * len(table) for name, value in cells.items() if name not in table.columns}
-        self.tables.append(pd.concat([pd.DataFrame(named, index=table.index), table], axis=1))
+        self.named.append(cells)
+        self.tables.append(made if isinstance(made, pd.DataFrame) else pd.DataFrame([dict(made)]))
         self.runs.update(dict.fromkeys(runs))
 
     def add_each(
@@ -78,18 +79,24 @@ class Rows:
         make: Callable[[list[C]], Sequence[pd.DataFrame]],
     ) -> None:
         """Add the rows that `make` gives of many cases at once, each (cells, runs, case); where it refuses, case by case."""
-        if not cases:
-            return
         try:
             tables = make([case for _, _, case in cases])
         except ValueshiftError:
             for cells, runs, case in cases:
                 self.add(cells, runs, lambda case: make([case])[0], case)
             return
-        named = pd.DataFrame([dict(cells) for cells, _, _ in cases])
-        named = named.take(np.repeat(np.arange(len(cases)), [*map(len, tables)])).reset_index(drop=True)
-        self.tables.append(pd.concat([named, pd.concat(tables, ignore_index=True)], axis=1))
+        self.named += [cells for cells, _, _ in cases]
+        self.tables += tables
         self.runs.update((run, None) for _, runs, _ in cases for run in runs)
+
+    def joined(self) -> pd.DataFrame:
+        """All rows, each with what names it; where a table has a column of its own, that counts."""
+        table = pd.concat(self.tables, ignore_index=True)
+        places = np.repeat(np.arange(len(self.tables)), [*map(len, self.tables)])
+        names = pd.DataFrame([dict(cells) for cells in self.named]).take(places).reset_index(drop=True)
+        both = names.columns.intersection(table.columns)
+        table[both] = table[both].fillna(names[both])
+        return pd.concat([names.drop(columns=both), table], axis=1)
 
     def exhibit(
         self,
@@ -115,7 +122,7 @@ class Rows:
         failed = " ".join(f"Not for all runs: {sentence}." for sentence in self.failed)
         if not self.tables:
             return Exhibit(name, title, paper, pd.DataFrame(), missing=" ".join(filter(None, [missing, failed])))
-        table = pd.concat(self.tables, ignore_index=True)
+        table = self.joined()
         if "p" in table.columns:
             table["adjusted"] = adjusted(table["p"])
         for column in table.columns.intersection(list(_WHOLE)):
