@@ -23,8 +23,9 @@ from valueshift.harness_ext.probing import Asking, ask
 QUICK = Training(epochs=2, learning_rate=1e-3, save_every=3)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _one_thread():
+    """Runs are compared to the bit: all of them, also those of this module's fixtures, have one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
