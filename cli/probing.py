@@ -2,13 +2,16 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .app import Languages, Output, app, one_process, tasks_app
 from .comparison import print_comparison
 from .show import interval, print_table, publish_records, say, say_next
+
+if TYPE_CHECKING:
+    from ..core.outcomes import Outcomes
 
 
 @app.command()
@@ -78,14 +81,19 @@ def probe(
             _print_probe(f"{model}: {asked.name}", records[-1])
         if outcomes.stopped:
             break
-    if records and not outcomes.stopped:
-        with outcomes.attempt("MLflow"):
-            publish_records(root, *records)
-    outcomes.finish()
+    _publish(root, records, outcomes)
     if paraphrase:
         say_next("valueshift", "compare", *records)
     else:
         say_next("valueshift", "compare", records[0], "SECOND_RECORD", before="probe a second checkpoint, then: ")
+
+
+def _publish(root: Path, records: list[Path], outcomes: "Outcomes") -> None:
+    """Send what there is to MLflow, unless the user ends the command, and say what failed."""
+    if records and not outcomes.stopped:
+        with outcomes.attempt("MLflow"):
+            publish_records(root, *records)
+    outcomes.finish()
 
 
 def _print_probe(title: str, folder: Path) -> None:
@@ -164,10 +172,7 @@ def compare(
             say(f"Record: {record} (tables {', '.join(tables)})")
         if outcomes.stopped:
             break
-    if records and not outcomes.stopped:
-        with outcomes.attempt("MLflow"):
-            publish_records(root, *records)
-    outcomes.finish()
+    _publish(root, records, outcomes)
     say_next("valueshift", "ui", "--output", root)
 
 

@@ -181,11 +181,15 @@ def read_record(folder: Path, kind: Kind | None = None) -> RunRecord:
     name = folder.absolute().name
     if _FOLDER.fullmatch(name) and name != record.name:
         raise ValueshiftError(f"{path}, kind or digest: it is the record {record.name}; give the folder that name")
-    if wrong := fault(record.kind, record.inputs, record.settings, whole=kind is not None):
-        raise ValueshiftError(f"{path}, {wrong}; {_REMEDY}")
+    _refuse_fault(folder, record, whole=kind is not None)
     for table in record.tables:
         _table_file(folder, table)
     return record
+
+
+def _refuse_fault(folder: Path, record: RunRecord, *, whole: bool) -> None:
+    if wrong := fault(record.kind, record.inputs, record.settings, whole=whole):
+        raise ValueshiftError(f"{folder / 'record.json'}, {wrong}; {_REMEDY}")
 
 
 def _table_file(folder: Path, name: str) -> Path:
@@ -245,7 +249,7 @@ def whole_records(where: Path | Iterable[Path], *kinds: Kind) -> tuple[list[Whol
             inside(root, folder.absolute())
             record = read_record(folder)
             if kinds and record.kind in kinds:
-                read_record(folder, record.kind)
+                _refuse_fault(folder, record, whole=True)
         except ValueshiftError as error:
             left_out.append(error)
             continue

@@ -14,14 +14,12 @@ def executor_named(name: str, root: Path, workers: int, address: str) -> Executo
     """The executor `local` or `ray`.
 
     Raises:
-        ValueshiftError: it is neither, Ray is not installed, or there is no cluster.
+        ValueshiftError: Ray is not installed, or there is no cluster.
     """
     if name == "local":
         from .local import LocalExecutor
 
         return LocalExecutor(root, workers)
-    if name != "ray":
-        raise ValueshiftError(f"unknown executor '{name}'; choose local or ray")
     try:
         from .ray_executor import RayExecutor
     except ModuleNotFoundError as error:
