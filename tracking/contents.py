@@ -24,7 +24,6 @@ from mlflow.entities import (
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS, MLFLOW_MODEL_IS_EXTERNAL
 
 from ..analysis.profiles import profile
-from ..analysis.readings import as_recorded
 from ..core.digests import digest
 from ..core.errors import ValueshiftError
 from ..core.files import inside
@@ -108,6 +107,8 @@ def write_tables(folder: Path, record: RunRecord, views: Path) -> list[str]:
     `<table>.json` as `MlflowClient.log_table` writes it, which would append to what a stopped publication left; of scores
     the profiles (question by language, `p_first` as the record reads it) as `profile-<probe set>.csv` and `.parquet`.
     """
+    from ..analysis.readings import as_recorded  # imports scipy, which takes as long as to see that nothing is missing
+
     written = []
     for name in record.tables:
         table = read_table(folder, name, SCORES if (record.kind, name) == ("probe", "scores") else None)
