@@ -1,6 +1,6 @@
 """Alignment of model profiles with survey profiles, and how fine-tuning changes it [paper 3.5, Table 3]."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,10 +10,10 @@ from ..core.probes import Item
 from . import intervals
 from .bootstrap import Floats, Groups, batteries, battery_draws, left_out
 from .correlations import Ranked, spearman
-from .pairs import MINIMUM, Block, blocks, in_order
-from .poles import TURNS, distances, turned_range, within
+from .pairs import MINIMUM, Block, blocks, each_case, in_order
+from .poles import distances, turned_range, within
 from .profiles import Selection
-from .significance import adjusted, battery_sums, randomised_p, sign_flip_p, signs
+from .significance import battery_sums, randomised_p, sign_flip_p, signs
 
 _CORRELATIONS = (
     *("spearman", "low", "high", "plain_low", "plain_high", "p", "turned_low", "turned_high"),
@@ -24,7 +24,6 @@ _CHANGE = ("base", "tuned", "change", "low", "high", "p")
 _TIE = 12  # decimals: few questions make equal correlations, and rounding must not say which of them is the higher
 BEST_RESAMPLES = 1_000
 """The error of a share of so many is at most .016."""
-_ROOM = 4_000_000  # numbers of an array, at most, when many profiles are side by side
 _DRAWS = 100  # resamples at once: as much as stays in a processor's cache
 
 
@@ -70,48 +69,7 @@ def each_alignment(
         ]
         return _table(found, models, truth, _CORRELATIONS, _DISTANCES)
 
-    return _each(made, [[profile] for profile in profiles], truth, items)
-
-
-def _each(
-    make: Callable[[Sequence[pd.DataFrame]], pd.DataFrame],
-    cases: Sequence[Sequence[pd.DataFrame]],
-    truth: pd.DataFrame,
-    items: Mapping[str, Item],
-) -> list[pd.DataFrame]:
-    """What `make` gives of each case, which is one profile or several, when it is given many of the same questions side by side.
-
-    `make` gives rows by language; p-values are adjusted over the table of each case.
-    """
-    surveyed = [question for question in truth.index if question in items]
-    flips = len(signs(int(batteries(surveyed, items).max()) + 1)) if surveyed else 1
-    room = max(len(truth) * max(len(truth), TURNS), flips * len(truth.columns))
-    alike: dict[tuple[tuple[str, ...], ...], list[int]] = {}
-    for place, case in enumerate(cases):
-        asked = tuple(tuple(profile.index[profile.notna().any(axis=1)]) for profile in case)
-        alike.setdefault(asked, []).append(place)
-    tables: dict[int, pd.DataFrame] = {}
-    for places in alike.values():
-        spoken = [list(dict.fromkeys(language for profile in cases[place] for language in profile)) for place in places]
-        at_once = max(1, _ROOM // (room * max(map(len, spoken))))
-        for start in range(0, len(places), at_once):
-            some = places[start : start + at_once]
-            languages = spoken[start : start + at_once]
-            ends = np.cumsum([0, *map(len, languages)])
-            wide = [
-                pd.concat(
-                    [cases[place][number].reindex(columns=own) for place, own in zip(some, languages, strict=True)],
-                    axis=1,
-                )
-                for number in range(len(cases[some[0]]))
-            ]
-            table = make([profile.set_axis(range(ends[-1]), axis=1) for profile in wide])
-            cuts = np.searchsorted(table["language"], ends)
-            for place, own, first, last, before in zip(some, languages, cuts[:-1], cuts[1:], ends[:-1], strict=True):
-                rows = table[first:last].reset_index(drop=True)
-                rows["language"] = pd.Index(own).take(rows["language"] - before)
-                tables[place] = rows.assign(adjusted=adjusted(rows["p"])) if "p" in rows.columns else rows
-    return [tables[place] for place in range(len(cases))]
+    return each_case(made, [[profile] for profile in profiles], truth, items)
 
 
 def _alignment(block: Block, seed: int) -> dict[str, Floats]:
@@ -173,7 +131,7 @@ def each_alignment_change(
         ]
         return _table(found, models, truth, _CHANGE)
 
-    return _each(made, [[base, *tuned] for base, tuned in pairs], truth, items)
+    return each_case(made, [[base, *tuned] for base, tuned in pairs], truth, items)
 
 
 def _change(block: Block, seed: int) -> dict[str, Floats]:
@@ -240,7 +198,7 @@ def best_aligned(
         ValueshiftError: as `alignment`.
     """
     cases = [[profile] for profile in profiles]
-    return _each(lambda wide: _best(wide[0], truth, items, selection, resamples, seed), cases, truth, items)
+    return each_case(lambda wide: _best(wide[0], truth, items, selection, resamples, seed), cases, truth, items)
 
 
 def _best(
@@ -260,8 +218,8 @@ def _best(
         ranked.append((Ranked(block.models[0], of_block), Ranked(block.truth, of_block), np.ix_(*block.places)))
     count = np.zeros((len(profile.columns), len(truth.columns)))
     defined = np.zeros((len(profile.columns), 1), dtype=np.bool_)
-    often = battery_draws(len(set(groups.values())), resamples, seed)
-    for start in range(0, resamples, _DRAWS):
+    often = battery_draws(len(set(groups.values())), resamples, seed) if found else np.zeros((0, 0), dtype=np.int64)
+    for start in range(0, len(often), _DRAWS):
         draws = often[start : start + _DRAWS]
         values = np.full((len(draws), *count.shape), -np.inf)
         for model, people, (own, theirs) in ranked:
@@ -294,7 +252,7 @@ def influence(
         ValueshiftError: as `alignment`.
     """
     cases = [[profile] for profile in profiles]
-    return _each(lambda wide: _influence(wide[0], truth, items, selection, top), cases, truth, items)
+    return each_case(lambda wide: _influence(wide[0], truth, items, selection, top), cases, truth, items)
 
 
 def _influence(
@@ -353,5 +311,5 @@ def _table(
             **{name: cell.ravel() for name, cell in {**values, **counts, "reason": reasons}.items()},
         }
     )
-    table.insert(list(table.columns).index("p") + 1, "adjusted", np.nan)  # by case, which `_each` knows
+    table.insert(list(table.columns).index("p") + 1, "adjusted", np.nan)  # by case, which `each_case` knows
     return table

@@ -95,9 +95,7 @@ def shares(hits: NDArray[Any], sizes: NDArray[Any], level: float = LEVEL) -> tup
     n, present = sizes.sum(axis=1), (sizes > 0).sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         value = hits.sum(axis=1) / n
-        changes = (hits - sizes * value[:, None]) / (
-            n[:, None] - sizes
-        )  # as `standard_error`, of which this is the limit
+        changes = (hits - sizes * value[:, None]) / (n[:, None] - sizes)  # the limit of those of `standard_error`
         error = np.where(present < FEWEST, np.nan, np.sqrt((changes**2).sum(axis=1)))
         freedom = np.minimum(present - 1, n**2 / (sizes**2).sum(axis=1))
         effective = np.where(error < _ROUNDING, n, value * (1 - value) / error**2)

@@ -177,6 +177,11 @@ def test_exchanging_batteries_by_hand_gives_the_same_changes() -> None:
     assert found == pytest.approx(np.sort(by_hand))
 
 
+def test_no_country_is_the_best_where_too_few_questions_are_asked() -> None:
+    (table,) = best_aligned([MODEL.iloc[:9]], TRUTH, ITEMS)
+    assert len(table) == 9 and table["best"].isna().all()
+
+
 def test_best_aligned_shares_a_row_among_its_countries() -> None:
     (table,) = best_aligned([MODEL], TRUTH, ITEMS, resamples=400)
     assert table.groupby("language")["best"].sum().tolist() == pytest.approx([1, 1, 1])
