@@ -73,7 +73,7 @@ class Probe(BaseModel):
 
     probe_set: str
     question: str
-    category: int | None
+    category: Whole | None
     language: str
     text: str
     first: str

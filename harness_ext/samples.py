@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from ..core.errors import ValueshiftError
-from ..core.probes import Probe
+from ..core.probes import Probe, Whole
 from .formats import Format
 
 RERUN = "run lm_eval again"
@@ -28,8 +28,8 @@ class _Doc(Probe):
     language: Annotated[str, Field(pattern=_CODE)]
     format: Format
     model_digest: str
-    tokens_first: Annotated[int | None, Field(ge=1)]
-    tokens_second: Annotated[int | None, Field(ge=1)]
+    tokens_first: Annotated[Whole, Field(ge=1)] | None
+    tokens_second: Annotated[Whole, Field(ge=1)] | None
     template: str | None = None
     """`ignored` where the run had a chat template or a system instruction, which a cloze statement does not take."""
 

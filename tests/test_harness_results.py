@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from valueshift.core.digests import digest
 from valueshift.core.errors import ValueshiftError
@@ -389,6 +389,8 @@ FIELDS = ["doc_id", "resps", *(f"doc.{name}" for name in sample()["doc"])]
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(FIELDS), ANYTHING)
+@example("doc.tokens_first", 2**63)  # an integer, but none that a table holds
+@example("doc.category", 2**64)
 def test_a_sample_of_any_shape_is_read_or_refused(field: str, value: Any) -> None:
     try:
         (run,) = runs_from_samples({}, [changed(field, value)], "here")
