@@ -45,6 +45,8 @@ _ONCE = (
 )
 """Columns that are said once above the table where all rows have the same value."""
 
+_OURS = {INK.lower(): "currentColor", RULE.lower(): "var(--rule)", COLOURS[0].lower(): "var(--first)"}
+"""What the page has in the place of colours, as SVG files write them."""
 
 Drawings = Sequence[Sequence[str]]
 """The SVG texts of an exhibit's drawings, each in pages."""
@@ -206,9 +208,7 @@ def inlined(svg: str, name: str, title: str) -> Markup:
         text = re.sub(r' transform="rotate\(-0 [^"]*"', "", tag[0])  # a turn by nothing
         text = re.sub(r"(\d\.\d\d)\d+", r"\1", text)  # thousandths of a point
         text = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>{name}-", text)
-        for colour, ours in {INK: "currentColor", RULE: "var(--rule)", COLOURS[0]: "var(--first)"}.items():
-            text = re.sub(colour, ours, text, flags=re.IGNORECASE)
-        return text
+        return re.sub("|".join(_OURS), lambda colour: _OURS[colour[0]], text)
 
     rest = re.sub(r"<[^>]*>", of_page, re.sub(r"<!--.*?-->|\s*\n\s*", " ", rest, flags=re.DOTALL))
     opening = Markup(

@@ -70,7 +70,10 @@ def _write_files(made: Sequence[Exhibit], folder: Path) -> dict[str, list[list[s
         write_tables(exhibit.table, folder / "tables", exhibit.name)
         with styled():
             drawings[exhibit.name] = [
-                [save(figure, folder / "figures", file_name(exhibit.name, place, n)) for n, figure in enumerate(pages)]
+                [
+                    save(figure, folder / "figures", file_name(exhibit.name, place, n), png=n == 0)
+                    for n, figure in enumerate(pages)
+                ]
                 for place, pages in enumerate(figures(exhibit))
             ]
     return drawings
