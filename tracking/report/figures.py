@@ -353,3 +353,8 @@ def figures(exhibit: Exhibit) -> Iterator[Iterator[Figure]]:
 def file_name(exhibit: str, drawing: int, page: int) -> str:
     """What the file of a figure is called, without its ending; `drawing` and `page` count from 0."""
     return exhibit + (f"_{drawing + 1}" if drawing else "") + (f"_page{page + 1}" if page else "")
+
+
+def formats(page: int) -> tuple[str, ...]:
+    """The formats of a page, which counts from 0: further ones are SVG alone, for a PNG takes as long as the rest of its page."""
+    return ("svg",) if page else ("svg", "png")

@@ -62,7 +62,7 @@ def heat(
                 here.pivot(index=rows, columns=columns, values=column).reindex(index=lines, columns=across)
                 for column in (value, "_mark")
             )
-            values = np.ma.array(cells, np.float64, mask=cells.isna())
+            values = np.ma.masked_invalid(cells.to_numpy(dtype=np.float64))
             mesh = axis.pcolormesh(values, cmap=colours, vmin=limits[0], vmax=limits[1], edgecolors="none")
             axis.spines[:].set_visible(False)
             if len(across) <= MOST_PRINTED:
@@ -81,7 +81,7 @@ def _texts(values: "np.ma.MaskedArray[Any, Any]", marks: Any, digits: int) -> li
     """What is printed in the cells that have a value."""
     written = [f"{round(value, digits) + 0.0:.{digits}f}" for value in values.compressed().tolist()]
     short = [text.replace("0.", ".", 1).replace("-", "−") for text in written]
-    return [text + "*" * bool(mark) for text, mark in zip(short, marks[~values.mask], strict=True)]
+    return [text + "*" * bool(mark) for text, mark in zip(short, marks[~np.ma.getmaskarray(values)], strict=True)]
 
 
 class _Printed(Artist):
@@ -96,7 +96,7 @@ class _Printed(Artist):
         super().__init__()
         self.set_in_layout(False)  # what lies inside the panel need not be measured
         self._text = Text(ha="center", fontsize=size, transform=mesh.axes.transData)
-        self._at = np.argwhere(~values.mask)[:, ::-1] + 0.5
+        self._at = np.argwhere(~np.ma.getmaskarray(values))[:, ::-1] + 0.5  # across, down
         dark = mesh.to_rgba(values.compressed())[:, :3] @ (0.299, 0.587, 0.114) < 0.55
         self._drawn = list(zip(texts, np.where(dark, "#FFFFFF", "#000000"), strict=True))
 
@@ -106,13 +106,10 @@ class _Printed(Artist):
         _, top = renderer.get_canvas_width_height()
         _, height, _ = measured("0")
         gc = renderer.new_gc()
-        for place, (x, y), (text, colour) in zip(
-            self._at, self._text.get_transform().transform(self._at), self._drawn, strict=True
-        ):
+        points = self._text.get_transform().transform(self._at)
+        for place, (x, y), (text, colour) in zip(self._at, points, self._drawn, strict=True):
             self._text.set_position(place)  # where an SVG file anchors its middle
             gc.set_foreground(colour)
-            width, base = measured(text)[0], y - height / 2
-            renderer.draw_text(
-                gc, x - width / 2, top - base if renderer.flipy() else base, text, font, 0.0, mtext=self._text
-            )
+            left, base = x - measured(text)[0] / 2, y - height / 2
+            renderer.draw_text(gc, left, top - base if renderer.flipy() else base, text, font, 0.0, mtext=self._text)
         gc.restore()

@@ -132,7 +132,9 @@ def dots(
         yield figure
 
 
-def _intervals(axis: Axes, low: "pd.Series[float]", high: "pd.Series[float]", at: "pd.Series[float]", color: str) -> None:
+def _intervals(
+    axis: Axes, low: "pd.Series[float]", high: "pd.Series[float]", at: "pd.Series[float]", color: str
+) -> None:
     """Horizontal lines, as one line with gaps: hundreds of lines of their own take long to draw."""
     gap = np.full(len(at), np.nan)
     ends = np.column_stack([low, high, gap]).ravel()

@@ -17,7 +17,7 @@ from ...core.records import RunRecord, library_versions
 from .. import schema
 from .arms import Study
 from .exhibit import Exhibit
-from .figures import file_name
+from .figures import file_name, formats
 from .folder import GENERATOR, mark
 from .style import COLOURS, INK, RULE
 from .tables import Column, layout, parts, records
@@ -45,8 +45,6 @@ _ONCE = (
 )
 """Columns that are said once above the table where all rows have the same value."""
 
-_OURS = {INK.lower(): "currentColor", RULE.lower(): "var(--rule)", COLOURS[0].lower(): "var(--first)"}
-"""What the page has in the place of colours, as SVG files write them."""
 
 Drawings = Sequence[Sequence[str]]
 """The SVG texts of an exhibit's drawings, each in pages."""
@@ -141,10 +139,10 @@ def _exhibit(exhibit: Exhibit, drawings: Drawings, known: set[str]) -> dict[str,
     columns = sorted(layout(rest), key=lambda column: column.name in ("run", "attribution"))
     names = [[file_name(exhibit.name, place, n) for n in range(len(pages))] for place, pages in enumerate(drawings)]
     linked = [
-        (f"figures/{name}.{kind}", _KINDS[kind] + (f", page {n}" if n > 1 else ""))
+        (f"figures/{name}.{kind}", _KINDS[kind] + (f", page {n + 1}" if n else ""))
         for pages in names
-        for n, name in enumerate(pages, start=1)
-        for kind in ("svg", "png")
+        for n, name in enumerate(pages)
+        for kind in formats(n)
     ]
     linked += [(f"tables/{exhibit.name}.{kind}", _KINDS[kind]) for kind in ("csv", "parquet", "tex")]
     return {
@@ -208,7 +206,9 @@ def inlined(svg: str, name: str, title: str) -> Markup:
         text = re.sub(r' transform="rotate\(-0 [^"]*"', "", tag[0])  # a turn by nothing
         text = re.sub(r"(\d\.\d\d)\d+", r"\1", text)  # thousandths of a point
         text = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>{name}-", text)
-        return re.sub("|".join(_OURS), lambda colour: _OURS[colour[0]], text)
+        for colour, ours in {INK: "currentColor", RULE: "var(--rule)", COLOURS[0]: "var(--first)"}.items():
+            text = re.sub(colour, ours, text, flags=re.IGNORECASE)
+        return text
 
     rest = re.sub(r"<[^>]*>", of_page, re.sub(r"<!--.*?-->|\s*\n\s*", " ", rest, flags=re.DOTALL))
     opening = Markup(

@@ -21,7 +21,9 @@ def arrows(table: pd.DataFrame, *, panel: "pd.Series[str]") -> Iterator[Figure]:
             axis.plot(start[:, 0], start[:, 1], "o", color=GREY, mfc="none", ms=3.5, mew=0.9)
             for code, tail, head in zip(here["language"], start, end, strict=True):
                 look = {"arrowstyle": "-|>,head_width=0.25,head_length=0.5", "color": colour(0), "lw": 1.1}
-                axis.annotate("", tuple(head), tuple(tail), arrowprops={**look, "shrinkA": 0, "shrinkB": 0}, in_layout=False)
+                axis.annotate(
+                    "", tuple(head), tuple(tail), arrowprops={**look, "shrinkA": 0, "shrinkB": 0}, in_layout=False
+                )
                 away = (tail - head) / max(float(np.hypot(*(tail - head))), 1e-9)
                 axis.annotate(
                     code,

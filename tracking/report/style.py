@@ -1,7 +1,7 @@
 """How figures look: colours that colour-blind readers tell apart, markers beside colours, equal files for equal data."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import wrap
@@ -40,7 +40,7 @@ _RC: dict[Any, Any] = {
     "axes.labelcolor": INK,
     "axes.edgecolor": RULE,
     "axes.titlelocation": "left",
-    "axes.titley": 1.0,
+    "axes.titley": 1.0,  # the usual place; else every draw looks for ticks above the panel, of which there are none
     "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -88,7 +88,8 @@ def panels(titles: Sequence[str], columns: int, height: float, *, labelled: bool
     """
     columns = min(columns, len(titles))
     rows = -(-len(titles) // columns)
-    figure = Figure(figsize=(WIDTH, rows * height), layout="constrained")
+    # The layout measures texts at these dots per inch: at fewer, rounding cuts some off
+    figure = Figure(figsize=(WIDTH, rows * height), dpi=PNG_DPI, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     axes = [axis for row in grid for axis in row]
     for axis in axes[len(titles) :]:
@@ -102,17 +103,18 @@ def panels(titles: Sequence[str], columns: int, height: float, *, labelled: bool
     return figure, axes[: len(titles)]
 
 
-def save(figure: Figure, folder: Path, name: str, *, png: bool = True) -> str:
-    """Write `<name>.svg` and, unless it is not wanted, `<name>.png`; the SVG's text is returned."""
-    stream = io.StringIO()
+def save(figure: Figure, folder: Path, name: str, formats: Collection[str] = ("svg", "png")) -> str:
+    """Write `<name>.svg` and, where it is among the `formats`, `<name>.png`; the SVG's text is returned."""
     if engine := figure.get_layout_engine():
         engine.execute(figure)
-    figure.set_layout_engine(None)  # with one, `savefig` would draw the figure once more to find what is found
+    figure.set_layout_engine(None)  # with one, each `savefig` draws twice: once only to find what is found here
+    stream = io.StringIO()
     figure.savefig(
         stream, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
     )
-    if png:
-        figure.savefig(folder / f"{name}.png", dpi=PNG_DPI, metadata={"Software": None}, pil_kwargs={"compress_level": PNG_LEVEL})
     text = stream.getvalue()
     (folder / f"{name}.svg").write_text(text, encoding="utf-8")
+    if "png" in formats:
+        level = {"compress_level": PNG_LEVEL}
+        figure.savefig(folder / f"{name}.png", metadata={"Software": None}, pil_kwargs=level)
     return text
