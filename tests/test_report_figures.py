@@ -1,6 +1,9 @@
 """The report's figures: equal tables are equal bytes, series and panels are told apart, and a page of hundreds stays small."""
 
 import io
+import itertools
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +12,14 @@ import pytest
 from matplotlib.figure import Figure
 from valueshift.core.languages import LANGUAGES
 from valueshift.core.records import find_records, read_record
+from valueshift.tracking.report import marks
 from valueshift.tracking.report.arms import Study
 from valueshift.tracking.report.exhibit import Exhibit
 from valueshift.tracking.report.figures import figures
 from valueshift.tracking.report.marks import pages as pages_of
 from valueshift.tracking.report.page import Run, inlined, page
-from valueshift.tracking.report.style import COLOURS, MARKERS, save, styled
+from valueshift.tracking.report.style import COLOURS, MARKERS, PNG_DPI, panels, save, styled
+from valueshift.tracking.report.write import _write_files
 
 pytestmark = pytest.mark.xdist_group("report")  # what its tests share takes long to make
 
@@ -73,8 +78,8 @@ def svg(figure: Figure) -> str:
 def test_a_table_without_values_has_no_figure() -> None:
     rows = [arm() | {"language": "de", "unchanged": np.nan, "low": np.nan, "high": np.nan}]
     with styled():
-        assert figures(Exhibit("unchanged", "", "", pd.DataFrame(rows))) == []
-        assert figures(Exhibit("unchanged", "", "", pd.DataFrame())) == []
+        assert not list(figures(Exhibit("unchanged", "", "", pd.DataFrame(rows))))
+        assert not list(figures(Exhibit("unchanged", "", "", pd.DataFrame())))
 
 
 def test_series_differ_in_marker_and_colour_and_seeds_do_not() -> None:
@@ -85,7 +90,7 @@ def test_series_differ_in_marker_and_colour_and_seeds_do_not() -> None:
     with styled():
         ((figure,),) = figures(Exhibit("unchanged", "", "", pd.DataFrame(rows)))
     (axis,) = figure.axes
-    dots = [line for line in axis.get_lines() if len(line.get_xdata())]
+    dots = [line for line in axis.get_lines() if line.get_marker() != "None" and len(line.get_xdata())]
     assert [(line.get_color(), line.get_marker()) for line in dots] == list(zip(COLOURS[:3], MARKERS[:3], strict=True))
     assert [len(line.get_xdata()) for line in dots] == [4, 4, 4]
     assert sorted(value for line in dots for value in line.get_xdata()) == pytest.approx(
@@ -99,19 +104,47 @@ def test_many_panels_are_drawn_in_pages_that_say_which_they_are(study: Study) ->
     ]
     exhibit = Exhibit("unchanged", "", "", pd.DataFrame(rows))
     with styled():
-        (pages,) = figures(exhibit)
-    assert [len(figure.axes) for figure in pages] == [6, 6, 6, 6, 6, 2]
+        pages = [page for drawing in figures(exhibit) for page in drawing]
+    assert [len(figure.axes) for figure in pages] == [6, 6, 6]
     titles = [axis.get_title(loc="left") for figure in pages for axis in figure.axes]
-    assert titles == [f"corpus{place}" for place in range(32)]
-    assert "panels 7 to 12 of 32" in svg(pages[1]) and "panels 31 to 32 of 32" in svg(pages[5])
+    assert titles == [f"corpus{place}" for place in range(18)]
+    assert "panels 7 to 12 of 32)" in svg(pages[1])
+    assert "panels 13 to 18 of 32; the others are in the table)" in svg(pages[2])
     text = page(study, [exhibit], {"unchanged": [[svg(figure) for figure in pages]]}, [], "valueshift report")
-    assert 'href="figures/unchanged_page6.svg"' in text and "panels 7 to 12" not in text
+    assert 'href="figures/unchanged_page3.svg"' in text and "panels 7 to 12" not in text
+
+
+def test_further_pages_are_vector_graphics_alone(study: Study, tmp_path: Path) -> None:
+    rows = [arm() | {"source": f"corpus{n}", "language": "de"} | estimates("unchanged", 0.5) for n in range(7)]
+    exhibit = Exhibit("unchanged", "", "", pd.DataFrame(rows))
+    drawings = _write_files([exhibit], tmp_path)
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
+        "unchanged.svg",
+        "unchanged.png",
+        "unchanged_page2.svg",
+    }
+    linked = re.findall(r'href="(figures/[^"]*)"[^>]*>([^<]*)<', page(study, [exhibit], drawings, [], ""))
+    assert linked == [
+        ("figures/unchanged.svg", "SVG"),
+        ("figures/unchanged.png", "PNG"),
+        ("figures/unchanged_page2.svg", "SVG, page 2"),
+    ]
 
 
 def test_a_drawing_of_very_many_panels_ends_and_says_that_the_others_are_in_the_table() -> None:
     *_, (last, note) = pages_of(pd.Series([f"corpus{place}" for place in range(400)]))
-    assert last[-1] == "corpus35"
-    assert note == " (panels 31 to 36 of 400; the others are in the table)"
+    assert last[-1] == "corpus17"
+    assert note == " (panels 13 to 18 of 400; the others are in the table)"
+
+
+def test_a_page_is_made_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Sequence[str]] = []
+    monkeypatch.setattr(marks, "panels", lambda titles, *rest: made.append(titles) or panels(titles, *rest))
+    rows = [arm() | {"source": f"corpus{n}", "language": "de"} | estimates("unchanged", 0.5) for n in range(13)]
+    with styled():
+        (pages,) = figures(Exhibit("unchanged", "", "", pd.DataFrame(rows)))
+        assert (next(pages), len(made))[1] == 1
+        assert [len(made) for _ in pages] == [2, 3]
 
 
 def test_heat_maps_print_what_the_table_says() -> None:
@@ -125,7 +158,35 @@ def test_heat_maps_print_what_the_table_says() -> None:
     ]
     with styled():
         ((figure,),) = figures(Exhibit("alignment", "", "", pd.DataFrame(rows)))
-    assert [text.get_text() for text in figure.axes[0].texts] == [".46*", ".00", "−.31"]
+    found = {
+        text: (float(x), float(y))
+        for x, y, text in re.findall(r'text-anchor: middle[^>]* x="(.*?)" y="(.*?)"[^>]*>([^<]*)<', svg(figure))
+    }
+    assert [text for text in found if text.lstrip("−").startswith(".")] == [".46*", ".00", "−.31"]
+    for text, row, column in ((".46*", ".00", "DEU"), (".00", ".46*", "IRN"), ("−.31", "−.31", "DEU")):
+        assert found[text] == (pytest.approx(found[column][0]), found[row][1]), (
+            "in the middle of its column, on its line"
+        )
+    assert found[".46*"][1] < found["−.31"][1]
+
+
+def test_nothing_is_cut_off_and_nothing_overlaps(tmp_path: Path) -> None:
+    """Long labels, and titles of one and of three lines."""
+    words = " ".join(["corpus"] * 17)
+    rows = [
+        arm() | {"source": source, "category_name": name} | estimates("unchanged", 0.5)
+        for source in (words, "short", "$dollar$")
+        for name in ("a long line label label 2", "another", words)
+    ]
+    with styled():
+        ((figure,),) = figures(Exhibit("unchanged_category", "", "", pd.DataFrame(rows)))
+        save(figure, tmp_path, "x")
+        figure.set_dpi(PNG_DPI)
+        boxes = [axis.get_tightbbox() for axis in figure.axes]
+    assert [axis.get_title(loc="left").count("\n") for axis in figure.axes] == [2, 0, 0]
+    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width for box in boxes)
+    assert all(box.y0 >= 0 and box.y1 <= figure.bbox.height for box in boxes)
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
 
 
 def test_inlined_figures_share_no_ids() -> None:

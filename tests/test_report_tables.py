@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from valueshift.analysis.intervals import FEWEST
 from valueshift.core.shown import NO_INTERVAL
 from valueshift.tracking.report.latex import escaped, tabular
-from valueshift.tracking.report.tables import layout, parts, printed, records, write_tables
+from valueshift.tracking.report.tables import LATEX_ROWS, layout, parts, printed, records, write_tables
 
 
 def test_latex_tables_use_booktabs_and_escape() -> None:
@@ -93,6 +93,18 @@ def test_no_cell_of_a_csv_is_a_formula(begin: str, tmp_path: Path) -> None:
 def test_a_cell_of_a_csv_is_of_one_line(tmp_path: Path) -> None:
     write_tables(pd.DataFrame({"model": ["a\rb\n\x1b[2J", "\t=1"]}), tmp_path, "t")
     assert (tmp_path / "t.csv").read_bytes() == b"model\na\\rb\\n\\x1b[2J\n\\t=1\n"
+
+
+@pytest.mark.parametrize("rows", [LATEX_ROWS, LATEX_ROWS + 1])
+def test_a_long_table_for_latex_ends_and_names_the_file_that_does_not(rows: int, tmp_path: Path) -> None:
+    write_tables(
+        pd.DataFrame({"n": range(rows), "p": [*[0.5] * LATEX_ROWS, *[None] * (rows - LATEX_ROWS)]}), tmp_path, "t"
+    )
+    lines = (tmp_path / "t.tex").read_text(encoding="utf-8").splitlines()
+    assert sum(line.endswith(r"\\") for line in lines) == 1 + LATEX_ROWS
+    note = f"% The first {LATEX_ROWS} of {rows} rows; t.csv has all"
+    assert (lines[0] == note) == (rows > LATEX_ROWS) and lines.count("% Needs \\usepackage{booktabs}") == 1
+    assert len(pd.read_csv(tmp_path / "t.csv")) == len(pd.read_parquet(tmp_path / "t.parquet")) == rows
 
 
 @given(st.floats(-1, 1))

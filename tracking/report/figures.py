@@ -1,6 +1,7 @@
 """The figure of each exhibit that deserves one, by the exhibit's name; columns are those listed in `exhibits`."""
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -336,14 +337,24 @@ FIGURES: dict[str, tuple[Callable[[pd.DataFrame], Iterator[Figure]], ...]] = {
 """Drawings by exhibit; each takes its table and gives a figure a page, none where that has no value to draw."""
 
 
-def figures(exhibit: Exhibit) -> list[list[Figure]]:
-    """The drawings of an exhibit, each in pages, in the style of the moment; none where it has no table or deserves none."""
+def figures(exhibit: Exhibit) -> Iterator[Iterator[Figure]]:
+    """The drawings of an exhibit, each in pages, in the style of the moment; none where it has no table or deserves none.
+
+    A page is made when it is asked for: all of them together take hundreds of megabytes.
+    """
     if exhibit.table.empty:
-        return []
-    drawn = [list(draw(exhibit.table)) for draw in FIGURES.get(exhibit.name, ())]
-    return [pages for pages in drawn if pages]
+        return
+    for draw in FIGURES.get(exhibit.name, ()):
+        pages = draw(exhibit.table)
+        if (first := next(pages, None)) is not None:
+            yield chain([first], pages)
 
 
 def file_name(exhibit: str, drawing: int, page: int) -> str:
     """What the file of a figure is called, without its ending; `drawing` and `page` count from 0."""
     return exhibit + (f"_{drawing + 1}" if drawing else "") + (f"_page{page + 1}" if page else "")
+
+
+def formats(page: int) -> tuple[str, ...]:
+    """The formats of a page, which counts from 0: further ones are SVG alone, for a PNG takes as long as the rest of its page."""
+    return ("svg",) if page else ("svg", "png")

@@ -1,12 +1,15 @@
 """Heat maps with the values printed in their cells."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
+from matplotlib.artist import Artist
+from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from .marks import pages
 from .style import panels
@@ -52,6 +55,8 @@ def heat(
         figure, axes = panels(shown, in_row, 0.5 + (0.26 if in_row == 1 else 0.21) * len(lines))
         mesh: Any = None
         for axis, name in zip(axes, shown, strict=True):
+            axis.tick_params(length=0, bottom=False)
+            axis.tick_params("x", labelsize=6.5 if in_row == 2 else 7.5)
             here = table[table["_panel"] == name]
             cells, marks = (
                 here.pivot(index=rows, columns=columns, values=column).reindex(index=lines, columns=across)
@@ -59,29 +64,52 @@ def heat(
             )
             values = np.ma.masked_invalid(cells.to_numpy(dtype=np.float64))
             mesh = axis.pcolormesh(values, cmap=colours, vmin=limits[0], vmax=limits[1], edgecolors="none")
-            axis.set_xticks(np.arange(len(across)) + 0.5, across, fontsize=6.5 if in_row == 2 else 7.5)
-            axis.set_yticks(np.arange(len(lines)) + 0.5, lines)
-            axis.set_ylim(len(lines), 0)
-            axis.tick_params(length=0)
             axis.spines[:].set_visible(False)
             if len(across) <= MOST_PRINTED:
-                _print_cells(axis, values, marks.eq(True).to_numpy(), mesh, 5.5 if in_row == 2 else 6.5, digits)
+                texts = _texts(values, marks.eq(True).to_numpy(), digits)
+                axis.add_artist(_Printed(mesh, values, texts, 5.5 if in_row == 2 else 6.5))
+        axes[0].set_xticks(np.arange(len(across)) + 0.5, across)  # shared
+        axes[0].set_yticks(np.arange(len(lines)) + 0.5, lines)
+        axes[0].set_ylim(len(lines), 0)
         bar = figure.colorbar(mesh, ax=axes, location="bottom", shrink=0.4, aspect=30, pad=0.02)
         bar.set_label(label + note)
         bar.outline.set_visible(False)  # type: ignore[operator]
         yield figure
 
 
-def _print_cells(
-    axis: Axes, values: "np.ma.MaskedArray[Any, Any]", marks: Any, mesh: Any, size: float, digits: int
-) -> None:
-    for (line, place), number in np.ndenumerate(values):
-        if values[line, place] is np.ma.masked:
-            continue
-        red, green, blue, _ = mesh.cmap(mesh.norm(number))
-        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
-        text = f"{round(float(number), digits) + 0.0:.{digits}f}".replace("0.", ".", 1).replace("-", "−")
-        text += "*" if marks[line, place] else ""
-        shade = "#FFFFFF" if dark else "#000000"
-        # the layout need not measure what lies inside the panel
-        axis.text(place + 0.5, line + 0.5, text, ha="center", va="center", fontsize=size, color=shade, in_layout=False)
+def _texts(values: "np.ma.MaskedArray[Any, Any]", marks: Any, digits: int) -> list[str]:
+    """What is printed in the cells that have a value."""
+    written = [f"{round(value, digits) + 0.0:.{digits}f}" for value in values.compressed().tolist()]
+    short = [text.replace("0.", ".", 1).replace("-", "−") for text in written]
+    return [text + "*" * bool(mark) for text, mark in zip(short, marks[~np.ma.getmaskarray(values)], strict=True)]
+
+
+class _Printed(Artist):
+    """Texts in the middle of the cells of a mesh, white on dark ones.
+
+    One text is drawn in all of them: a text of its own for each takes three times as long.
+    """
+
+    zorder = 3
+
+    def __init__(self, mesh: Any, values: "np.ma.MaskedArray[Any, Any]", texts: Sequence[str], size: float) -> None:
+        super().__init__()
+        self.set_in_layout(False)  # what lies inside the panel need not be measured
+        self._text = Text(ha="center", fontsize=size, transform=mesh.axes.transData)
+        self._at = np.argwhere(~np.ma.getmaskarray(values))[:, ::-1] + 0.5  # across, down
+        dark = mesh.to_rgba(values.compressed())[:, :3] @ (0.299, 0.587, 0.114) < 0.55
+        self._drawn = list(zip(texts, np.where(dark, "#FFFFFF", "#000000"), strict=True))
+
+    def draw(self, renderer: RendererBase) -> None:
+        font = self._text.get_fontproperties()
+        measured = cache(lambda text: renderer.get_text_width_height_descent(text, font, False))
+        _, top = renderer.get_canvas_width_height()
+        _, height, _ = measured("0")
+        gc = renderer.new_gc()
+        points = self._text.get_transform().transform(self._at)
+        for place, (x, y), (text, colour) in zip(self._at, points, self._drawn, strict=True):
+            self._text.set_position(place)  # where an SVG file anchors its middle
+            gc.set_foreground(colour)
+            left, base = x - measured(text)[0] / 2, y - height / 2
+            renderer.draw_text(gc, left, top - base if renderer.flipy() else base, text, font, 0.0, mtext=self._text)
+        gc.restore()

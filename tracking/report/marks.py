@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -14,7 +15,7 @@ from .style import GREY, RULE, WIDTH, colour, marker, panels
 
 MOST_PANELS = 6
 """A figure shows no more; the others are on further pages."""
-MOST_PAGES = 6
+MOST_PAGES = 3
 """A drawing has no more; what is not drawn is in the table, as the label of the last page says."""
 LONG_LABEL = 16
 """Lines with longer names leave room for one or two panels in a row."""
@@ -83,10 +84,15 @@ def dots(
         reference: a value to mark by a line, such as no change.
         chance: a column whose value is marked by a tick beside each dot.
     """
-    order = list(dict.fromkeys(table[rows]))
+    order = dict.fromkeys(table[rows])
     table = table.assign(_legend=legend, _panel=panel).dropna(subset=[value])
-    table["_twin"] = table.groupby(["_panel", "_legend", rows], sort=False).cumcount()
-    lines = [line for line in order if line in set(table[rows])]
+    valued = set(table[rows])
+    lines = [line for line in order if line in valued]
+    twins = table.groupby(["_panel", "_legend", rows], sort=False)[value]
+    table = table.assign(
+        _line=table[rows].map({line: place for place, line in enumerate(lines)}),
+        _twin=twins.cumcount() - (twins.transform("size") - 1) / 2,
+    )
     entries = list(dict.fromkeys(table["_legend"]))
     looks = _looks(entries)
     for shown, note in pages(table["_panel"]):
@@ -96,25 +102,26 @@ def dots(
         height = max(0.2, 0.34 if any("\n" in text for text in labels) else 0, 0.08 * most + 0.06)
         figure, axes = panels(shown, _in_row(len(shown), lines), 0.75 + len(lines) * height)
         for axis, name in zip(axes, shown, strict=True):
-            for place in range(1, len(lines), 2):
-                axis.axhspan(place - 0.5, place + 0.5, color=RULE, alpha=0.25, lw=0)
+            stripes = np.add.outer(np.arange(1, len(lines), 2), (-0.5, 0.5, np.nan)).ravel()
+            across = axis.get_yaxis_transform()
+            axis.fill_betweenx(stripes, 0, 1, color=RULE, alpha=0.25, lw=0, transform=across)
             if reference is not None:
                 axis.axvline(reference, color=GREY, lw=0.9, ls=(0, (4, 2)), zorder=1)
             step = 0.84 / len(present[name])
             for entry, group in table[table["_panel"] == name].groupby("_legend", sort=False):
                 offset = (present[name].index(str(entry)) - (len(present[name]) - 1) / 2) * step
-                twins = group["_twin"] - group.groupby(rows)["_twin"].transform("max") / 2
-                at = group[rows].map(lines.index) + offset + twins * min(0.3 * step, 0.8 * step / (twins.max() * 2 + 1))
+                apart = min(0.3 * step, 0.8 * step / (group["_twin"].max() * 2 + 1))
+                at = group["_line"] + offset + group["_twin"] * apart
                 look = looks[str(entry)]
-                if ends and not (_is_placebo(str(entry)) and twins.any()):  # a cloud needs none
-                    axis.hlines(at, group[ends[0]], group[ends[1]], color=look["color"], lw=1.1, alpha=0.7)
+                if ends and not (_is_placebo(str(entry)) and group["_twin"].any()):  # a cloud needs none
+                    _intervals(axis, group[ends[0]], group[ends[1]], at, color=look["color"])
                 if chance:
                     axis.plot(group[chance], at, "|", color=GREY, ms=7, mew=1.3, zorder=2)
                 axis.plot(group[value], at, ls="", ms=3.4, mew=0.8, zorder=3, **look)
-            axis.set_yticks(range(len(lines)), labels)
-            axis.set_ylim(len(lines) - 0.4, -0.6)
-            axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
             axis.grid(axis="x")
+        axes[0].set_yticks(range(len(lines)), labels)  # shared
+        axes[0].set_ylim(len(lines) - 0.4, -0.6)
+        axes[0].xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         figure.supxlabel(label + note, fontsize=8)
         if len(entries) > 1 or chance:
             told = entries if len(entries) > 1 else []
@@ -123,6 +130,15 @@ def dots(
                 handles.append(Line2D([], [], color=GREY, marker="|", ls="", ms=7, label=chance.replace("_", " ")))
             figure.legend(handles=handles, loc="outside upper left", ncols=_columns(entries), handletextpad=0.2)
         yield figure
+
+
+def _intervals(
+    axis: Axes, low: "pd.Series[float]", high: "pd.Series[float]", at: "pd.Series[float]", color: str
+) -> None:
+    """Horizontal lines, as one line with gaps: hundreds of lines of their own take long to draw."""
+    gap = np.full(len(at), np.nan)
+    ends = np.column_stack([low, high, gap]).ravel()
+    axis.plot(ends, np.repeat(at, 3), color=color, lw=1.1, alpha=0.7, solid_capstyle="butt")
 
 
 def _in_row(count: int, lines: Sequence[object]) -> int:
@@ -162,7 +178,7 @@ def against(
     table = table.assign(_legend=legend).dropna(subset=[x, y])
     if table.empty:
         return
-    figure, (axis,) = panels([""], 1, 4.6)
+    figure, (axis,) = panels([""], 1, 4.6, labelled=True)
     entries = list(dict.fromkeys(table["_legend"]))
     for entry, look in _looks(entries).items():
         here = table[table["_legend"] == entry]
@@ -194,9 +210,9 @@ def bars(
             for (column, entry), shade in zip(parts, (GREY, colour(0)), strict=True):
                 if here[column].notna().any():
                     axis.barh(at, here[column].astype("float64").fillna(0), 0.7, color=shade, label=entry)
-            axis.set_yticks(range(len(lines)), lines)
-            axis.set_ylim(len(lines) - 0.4, -0.6)
             axis.grid(axis="x")
+        axes[0].set_yticks(range(len(lines)), lines)  # shared
+        axes[0].set_ylim(len(lines) - 0.4, -0.6)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
         figure.supxlabel(label + note, fontsize=8)
         yield figure

@@ -17,7 +17,7 @@ from ...core.records import RunRecord, library_versions
 from .. import schema
 from .arms import Study
 from .exhibit import Exhibit
-from .figures import file_name
+from .figures import file_name, formats
 from .folder import GENERATOR, mark
 from .style import COLOURS, INK, RULE
 from .tables import Column, layout, parts, records
@@ -139,10 +139,10 @@ def _exhibit(exhibit: Exhibit, drawings: Drawings, known: set[str]) -> dict[str,
     columns = sorted(layout(rest), key=lambda column: column.name in ("run", "attribution"))
     names = [[file_name(exhibit.name, place, n) for n in range(len(pages))] for place, pages in enumerate(drawings)]
     linked = [
-        (f"figures/{name}.{kind}", _KINDS[kind] + (f", page {n}" if n > 1 else ""))
+        (f"figures/{name}.{kind}", _KINDS[kind] + (f", page {n + 1}" if n else ""))
         for pages in names
-        for n, name in enumerate(pages, start=1)
-        for kind in ("svg", "png")
+        for n, name in enumerate(pages)
+        for kind in formats(n)
     ]
     linked += [(f"tables/{exhibit.name}.{kind}", _KINDS[kind]) for kind in ("csv", "parquet", "tex")]
     return {

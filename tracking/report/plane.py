@@ -14,14 +14,16 @@ def arrows(table: pd.DataFrame, *, panel: "pd.Series[str]") -> Iterator[Figure]:
     """Arrows from (x_base, y_base) to (x, y), each with its language at the tail, in the plane of two components."""
     table = table.assign(_panel=panel).dropna(subset=["x_base", "y_base", "x", "y"])
     for shown, note in pages(table["_panel"]):
-        figure, axes = panels(shown, 2, 2.9 if len(shown) > 1 else 4.2)
+        figure, axes = panels(shown, 2, 2.9 if len(shown) > 1 else 4.2, labelled=True)
         for axis, name in zip(axes, shown, strict=True):
             here = table[table["_panel"] == name]
             start, end = here[["x_base", "y_base"]].to_numpy(), here[["x", "y"]].to_numpy()
             axis.plot(start[:, 0], start[:, 1], "o", color=GREY, mfc="none", ms=3.5, mew=0.9)
             for code, tail, head in zip(here["language"], start, end, strict=True):
                 look = {"arrowstyle": "-|>,head_width=0.25,head_length=0.5", "color": colour(0), "lw": 1.1}
-                axis.annotate("", tuple(head), tuple(tail), arrowprops={**look, "shrinkA": 0, "shrinkB": 0})
+                axis.annotate(
+                    "", tuple(head), tuple(tail), arrowprops={**look, "shrinkA": 0, "shrinkB": 0}, in_layout=False
+                )
                 away = (tail - head) / max(float(np.hypot(*(tail - head))), 1e-9)
                 axis.annotate(
                     code,
@@ -50,7 +52,7 @@ def _component(order: str, explained: "pd.Series[float]") -> str:
 
 def points(table: pd.DataFrame, text: str) -> Iterator[Figure]:
     """Points at (x, y), each with its name beside it, in the plane of two components."""
-    figure, (axis,) = panels([""], 1, 4.2)
+    figure, (axis,) = panels([""], 1, 4.2, labelled=True)
     axis.plot(table["x"], table["y"], "o", color=colour(0), ms=4)
     for name, x, y in zip(table[text], table["x"], table["y"], strict=True):
         axis.annotate(name, (x, y), (4, 3), textcoords="offset points", fontsize=7.5)

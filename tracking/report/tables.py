@@ -1,7 +1,6 @@
 """How a table of estimates is printed: one layout for HTML and LaTeX, and the files CSV, Parquet and TeX."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ DECIMALS = 3
 P_VALUES = ("p", "adjusted", "rank_p")
 """Columns whose smallest values are printed as a bound."""
 CSV_FORMAT = "%.10g"
+LATEX_ROWS = 200
+"""Rows of a table for LaTeX, which is read on paper; the CSV has all."""
 _FORMULA = tuple("=+-@＝＋－＠")
 """What makes a spreadsheet take a cell for a formula (OWASP, CSV injection)."""
 
@@ -58,7 +59,8 @@ def layout(table: pd.DataFrame) -> list[Column]:
 
 
 def _empty(column: "pd.Series[Any]") -> bool:
-    return bool((column.isna() | (column.astype("string") == "")).all())
+    missing = column.isna()
+    return bool((missing if pd.api.types.is_numeric_dtype(column) else missing | (column.astype("string") == "")).all())
 
 
 def _numeric(column: "pd.Series[Any]") -> bool:
@@ -101,22 +103,28 @@ def write_tables(table: pd.DataFrame, folder: Path, name: str) -> None:
     """Write `<name>.csv`, `<name>.parquet` and `<name>.tex`."""
     without_formulas(table).to_csv(folder / f"{name}.csv", index=False, float_format=CSV_FORMAT)
     table.to_parquet(folder / f"{name}.parquet", index=False)
-    (folder / f"{name}.tex").write_text(_tex(table, layout(table)), encoding="utf-8")
+    (folder / f"{name}.tex").write_text(_tex(table, name), encoding="utf-8")
 
 
 def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
     """The table for a spreadsheet: text that one would take for a formula begins with an apostrophe, and is of one line; numbers
     stay."""
 
-    def text(value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
+    def text(value: str) -> str:
         return written_out(f"'{value}" if value.startswith(_FORMULA) else value)
 
+    def column(values: "pd.Series[Any]") -> "pd.Series[Any]":
+        changed = {value: text(value) for value in values.unique() if isinstance(value, str) and text(value) != value}
+        return values.map(lambda value: changed.get(value, value)) if changed else values
+
     columns = table.select_dtypes(exclude="number").columns
-    return table.assign(**{name: table[name].map(text) for name in columns}).rename(columns=text)
+    return table.assign(**{name: column(table[name]) for name in columns}).rename(columns=text)
 
 
-def _tex(table: pd.DataFrame, columns: Sequence[Column]) -> str:
-    rows = [[" ".join(filter(None, parts(row, column))) for column in columns] for row in records(table)]
-    return latex.tabular([column.label for column in columns], [column.numeric for column in columns], rows)
+def _tex(table: pd.DataFrame, name: str) -> str:
+    columns = layout(table)
+    rows = [[" ".join(filter(None, parts(row, column))) for column in columns] for row in records(table[:LATEX_ROWS])]
+    text = latex.tabular([column.label for column in columns], [column.numeric for column in columns], rows)
+    if len(table) <= LATEX_ROWS:
+        return text
+    return f"% The first {LATEX_ROWS} of {len(table)} rows; {name}.csv has all\n{text}"

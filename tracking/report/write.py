@@ -15,7 +15,7 @@ from ...core.records import record_folder, write_record
 from .arms import Study
 from .exhibit import Exhibit
 from .exhibits import exhibits
-from .figures import figures, file_name
+from .figures import figures, file_name, formats
 from .folder import INDEX, PARTS, is_report
 from .page import Run, page
 from .published import published
@@ -27,8 +27,9 @@ from .tables import write_tables
 def write_report(folders: Sequence[Path], output: Path, *, root: Path, truth: Path | None = None) -> Path:
     """Write a report and its run record, and return the record's folder.
 
-    `output` holds `index.html`, `figures/` (SVG, PNG) and `tables/` (CSV, Parquet, LaTeX). The record's tables are
-    `exhibits` (name, title, paper, rows, missing) and every exhibit under its name; its settings name `output`.
+    `output` holds `index.html`, `figures/` (SVG, and first pages as PNG) and `tables/` (CSV, Parquet, and the first rows for
+    LaTeX). The record's tables are `exhibits` (name, title, paper, rows, missing) and every exhibit under its name; its settings
+    name `output`.
 
     Args:
         folders: run records, or folders that hold run records.
@@ -70,7 +71,10 @@ def _write_files(made: Sequence[Exhibit], folder: Path) -> dict[str, list[list[s
         write_tables(exhibit.table, folder / "tables", exhibit.name)
         with styled():
             drawings[exhibit.name] = [
-                [save(figure, folder / "figures", file_name(exhibit.name, place, n)) for n, figure in enumerate(pages)]
+                [
+                    save(figure, folder / "figures", file_name(exhibit.name, place, n), formats(n))
+                    for n, figure in enumerate(pages)
+                ]
                 for place, pages in enumerate(figures(exhibit))
             ]
     return drawings
