@@ -21,9 +21,9 @@ def arrows(table: pd.DataFrame, *, panel: "pd.Series[str]") -> Iterator[Figure]:
             axis.plot(start[:, 0], start[:, 1], "o", color=GREY, mfc="none", ms=3.5, mew=0.9)
             for code, tail, head in zip(here["language"], start, end, strict=True):
                 look = {"arrowstyle": "-|>,head_width=0.25,head_length=0.5", "color": colour(0), "lw": 1.1}
-                axis.annotate(
-                    "", tuple(head), tuple(tail), arrowprops={**look, "shrinkA": 0, "shrinkB": 0}, in_layout=False
-                )
+                look |= {"shrinkA": 0, "shrinkB": 0}
+                # Both lie within the panel's margins, so that the layout need not measure them
+                axis.annotate("", tuple(head), tuple(tail), arrowprops=look, in_layout=False)
                 away = (tail - head) / max(float(np.hypot(*(tail - head))), 1e-9)
                 axis.annotate(
                     code,
@@ -34,6 +34,7 @@ def arrows(table: pd.DataFrame, *, panel: "pd.Series[str]") -> Iterator[Figure]:
                     va="center",
                     fontsize=7,
                     zorder=4,
+                    in_layout=False,
                 )
             axis.update_datalim(end)  # arrows are annotations, which the limits do not know
             axis.margins(0.1)
