@@ -28,9 +28,10 @@ class Answers:
 
     def on(self, values: Floats, questions: Sequence[str], languages: Sequence[str]) -> Floats:
         """One of the arrays with the rows and columns of other questions and languages."""
+        places = ({name: place for place, name in enumerate(own)} for own in (self.questions, self.languages))
         row, column = (
-            pd.Index(own).get_indexer(pd.Index(wanted))
-            for own, wanted in ((self.questions, questions), (self.languages, languages))
+            [place.get(name, -1) for name in wanted]
+            for place, wanted in zip(places, (questions, languages), strict=True)
         )
         padded: Floats = np.pad(values, (0, 1), constant_values=np.nan)  # place -1 is of what was not asked
         return padded[np.ix_(row, column)]

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import pandas as pd
 
 from ...analysis.answers import Answers
@@ -35,12 +34,6 @@ class Model:
     def profile(self) -> pd.DataFrame:
         """Index question, columns language, values p_first."""
         return profile(self.answers)
-
-    @cached_property
-    def asked_in(self) -> dict[str, frozenset[str]]:
-        """The questions that it was asked in each language."""
-        asked, questions = ~np.isnan(self.answers.choices), np.array(self.answers.questions, dtype=object)
-        return {code: frozenset(questions[asked[:, place]]) for place, code in enumerate(self.answers.languages)}
 
     @property
     def run(self) -> str:

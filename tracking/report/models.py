@@ -79,22 +79,26 @@ def models_of(probes: Sequence[Found], reading: str, items: Mapping[str, Item], 
         if left := [one.record.name for one in records if one.asked != asked]:
             notes.append(f"{names[digest]} is taken as asked in {' and '.join(asked)}; left out: {', '.join(left)}.")
         kept = [one for one in records if one.asked == asked]
-        best: dict[str, tuple[pd.DataFrame, str]] = {}
-        whole = []
+        best: dict[str, tuple[int, Found]] = {}
+        tables: dict[str, pd.DataFrame] = {}
         for one in kept:
             try:
                 found = _scores(one, items)
             except ValueshiftError as error:
                 notes.append(left_out(error))
                 continue
-            whole.append(one)
-            for language, rows in found.groupby("language", sort=False):
+            tables[one.record.name] = found
+            for language, count in found["language"].value_counts(sort=False).items():
                 code = str(language)
-                if code not in best or len(rows) >= len(best[code][0]):
-                    best[code] = rows, str(one.record.inputs["probes"][code])
+                if code not in best or count >= best[code][0]:
+                    best[code] = count, one
         if not best:
             continue
-        scores = pd.concat([rows for rows, _ in best.values()], ignore_index=True)
+        taken: dict[str, list[str]] = {name: [] for name in tables}
+        for code, (_, one) in best.items():
+            taken[one.record.name].append(code)
+        parts = [rows[rows["language"].isin(taken[name])] for name, rows in tables.items()]
+        scores = pd.concat(parts, ignore_index=True)
         try:
             scores = read(scores, reading, items)
         except ValueshiftError as error:
@@ -104,9 +108,9 @@ def models_of(probes: Sequence[Found], reading: str, items: Mapping[str, Item], 
             name=names[digest],
             digest=digest,
             asked=asked,
-            wording={code: wording for code, (_, wording) in best.items()},
+            wording={code: str(one.record.inputs["probes"][code]) for code, (_, one) in best.items()},
             answers=answers_of(scores),
-            records=tuple(one.record.name for one in whole),
+            records=tuple(tables),
         )
     return models
 

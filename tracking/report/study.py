@@ -4,8 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from ...analysis.answers import Answers
 from ...analysis.influences import Attributed
 from ...analysis.readings import reading_named
 from ...core.errors import ValueshiftError
@@ -168,7 +170,7 @@ def _arms(records: Iterable[Found], models: Mapping[str, Model], notes: list[str
         notes.append(
             f"Fine-tuned models whose base was not probed: {baseless.count(name)}. Run `valueshift probe {name}`."
         )
-    if unequal := sum(arm.base.asked_in != arm.tuned.asked_in for arm in arms.values()):
+    if unequal := sum(_unequal(arm.base.answers, arm.tuned.answers) for arm in arms.values()):
         notes.append(
             f"Fine-tuned models that were asked other questions than their base: {unequal} of {len(arms)}. Answers are joined by "
             "question, and what one side lacks is counted as dropped."
@@ -207,8 +209,16 @@ def _reworded(base: Model, tuned: Model) -> list[str]:
     return [
         code
         for code, wording in base.wording.items()
-        if wording != tuned.wording.get(code, wording) and base.asked_in.get(code) == tuned.asked_in.get(code)
+        if wording != tuned.wording.get(code, wording) and not _unequal(base.answers, tuned.answers, code)
     ]
+
+
+def _unequal(one: Answers, other: Answers, *languages: str) -> bool:
+    """Whether two were asked different questions, in some of these languages or in any."""
+    questions = list(dict.fromkeys((*one.questions, *other.questions)))
+    languages = languages or tuple(dict.fromkeys((*one.languages, *other.languages)))
+    asked = [~np.isnan(side.on(side.choices, questions, languages)) for side in (one, other)]
+    return bool((asked[0] != asked[1]).any())
 
 
 def _attributions(
