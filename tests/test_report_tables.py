@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from valueshift.analysis.intervals import FEWEST
+from valueshift.core.errors import ValueshiftError
 from valueshift.core.shown import NO_INTERVAL
 from valueshift.tracking.report.latex import escaped, tabular
+from valueshift.tracking.report.rows import Rows
 from valueshift.tracking.report.tables import (
     CSV_FORMAT,
     CSV_ROWS,
@@ -141,3 +143,15 @@ def test_printed_numbers_are_within_half_a_unit_of_the_last_place(value: float) 
 )
 def test_printed_values_that_are_no_fractions(value: object, text: str) -> None:
     assert printed(value) == text
+
+
+def test_what_is_refused_for_one_case_of_many_costs_no_other_its_rows() -> None:
+    def lengths(names: list[str]) -> list[pd.DataFrame]:
+        if "bad" in names:
+            raise ValueshiftError("bad is refused")
+        return [pd.DataFrame({"length": [len(name)]}) for name in names]
+
+    rows = Rows()
+    rows.add_each([({"model": name}, [f"probe-{name}"], name) for name in ("one", "bad", "three")], lengths)
+    assert rows.joined().to_dict("list") == {"model": ["one", "three"], "length": [3, 5]}
+    assert list(rows.failed) == ["bad is refused"] and list(rows.runs) == ["probe-one", "probe-three"]
