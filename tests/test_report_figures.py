@@ -17,7 +17,7 @@ from valueshift.tracking.report.arms import Study
 from valueshift.tracking.report.exhibit import Exhibit
 from valueshift.tracking.report.figures import figures
 from valueshift.tracking.report.marks import pages as pages_of
-from valueshift.tracking.report.page import Run, inlined, page
+from valueshift.tracking.report.page import Drawing, Run, inlined, page
 from valueshift.tracking.report.style import COLOURS, MARKERS, PNG_DPI, panels, save, styled
 from valueshift.tracking.report.write import _write_files
 
@@ -110,7 +110,7 @@ def test_many_panels_are_drawn_in_pages_that_say_which_they_are(study: Study) ->
     assert titles == [f"corpus{place}" for place in range(18)]
     assert "panels 7 to 12 of 32)" in svg(pages[1])
     assert "panels 13 to 18 of 32; the others are in the table)" in svg(pages[2])
-    text = page(study, [exhibit], {"unchanged": [[svg(figure) for figure in pages]]}, [], "valueshift report")
+    text = page(study, [exhibit], {"unchanged": [Drawing(svg(pages[0]), 3)]}, [], "valueshift report")
     assert 'href="figures/unchanged_page3.svg"' in text and "panels 7 to 12" not in text
 
 
@@ -225,9 +225,9 @@ def test_the_page_of_hundreds_of_runs_stays_small(study: Study, study_runs: Path
     many = [Exhibit(name, name, "ours", table) for name, table in (wide | narrow).items()]
     with styled():
         drawings = {
-            one.name: [[save(first, tmp_path, one.name), *("" for _ in more)] for first, *more in figures(one)]
+            one.name: [Drawing(save(first, tmp_path, one.name), 1 + len(more)) for first, *more in figures(one)]
             for one in many
-        }  # further pages are linked, not shown
+        }
     drawings |= {f"other{place}": drawings["unchanged"] for place in range(20)}
     record = read_record(find_records(study_runs, "probe")[0])
     records_of = [Run(study_runs, record.model_copy(update={"digest": f"{place:016x}"})) for place in range(400)]

@@ -23,7 +23,7 @@ from valueshift.tracking.report.exhibit import Exhibit
 from valueshift.tracking.report.exhibits import exhibits
 from valueshift.tracking.report.figures import FIGURES, figures
 from valueshift.tracking.report.latex import escaped
-from valueshift.tracking.report.page import ROWS, Run, page
+from valueshift.tracking.report.page import ROWS, Drawing, Run, page
 from valueshift.tracking.report.published import published
 from valueshift.tracking.report.study import collect
 from valueshift.tracking.report.style import save, styled
@@ -276,7 +276,9 @@ def test_hostile_names_stay_text(simulated: Study, shown: list[Exhibit], tmp_pat
     record = read_record(find_records(runs, "probe")[0])
     named = record.model_copy(update={"settings": {"model": HOSTILE}, "notes": (HOSTILE,)})
     with styled():
-        drawings = {"unchanged": [[save(figure, tmp_path, "x") for figure in pages] for pages in figures(hostile)]}
+        drawings = {
+            "unchanged": [Drawing(save(first, tmp_path, "x"), 1 + len(more)) for first, *more in figures(hostile)]
+        }
     absent = Exhibit("absent", HOSTILE, HOSTILE, pd.DataFrame(), missing=HOSTILE)
     text = page(replace(simulated, notes=(HOSTILE,)), [hostile, absent], drawings, [Run(Path(HOSTILE), named)], HOSTILE)
     parsed = Page(text)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -46,8 +46,12 @@ _ONCE = (
 """Columns that are said once above the table where all rows have the same value."""
 
 
-Drawings = Sequence[Sequence[str]]
-"""The SVG texts of an exhibit's drawings, each in pages."""
+class Drawing(NamedTuple):
+    """One drawing of an exhibit: its first page is shown, the others are linked."""
+
+    svg: str
+    """Text of the first page."""
+    pages: int
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Run:
 def page(
     study: Study,
     exhibits: Sequence[Exhibit],
-    drawings: Mapping[str, Drawings],
+    drawings: Mapping[str, Sequence[Drawing]],
     runs: Sequence[Run],
     command: str,
     record: str = "",
@@ -74,7 +78,7 @@ def page(
     Args:
         study: what the runs are.
         exhibits: in the order to show; those without rows are listed as not possible.
-        drawings: exhibit to the SVG texts of its drawings, each in pages; first pages are shown, others linked.
+        drawings: by exhibit.
         runs: every record that the exhibits name.
         command: what made the report.
         record: name of its run record.
@@ -132,12 +136,12 @@ def _spoken(study: Study) -> list[str]:
     return list(dict.fromkeys([*study.languages, *(code for arm in study.arms for code in arm.languages)]))
 
 
-def _exhibit(exhibit: Exhibit, drawings: Drawings, known: set[str]) -> dict[str, Any]:
+def _exhibit(exhibit: Exhibit, drawings: Sequence[Drawing], known: set[str]) -> dict[str, Any]:
     table = exhibit.table
     once = [name for name in _ONCE if name in table and len(table) > 1 and table[name].nunique(dropna=False) == 1]
     rest = table.drop(columns=once)
     columns = sorted(layout(rest), key=lambda column: column.name in ("run", "attribution"))
-    names = [[file_name(exhibit.name, place, n) for n in range(len(pages))] for place, pages in enumerate(drawings)]
+    names = [[file_name(exhibit.name, place, n) for n in range(one.pages)] for place, one in enumerate(drawings)]
     linked = [
         (f"figures/{name}.{kind}", _KINDS[kind] + (f", page {n + 1}" if n else ""))
         for pages in names
@@ -154,7 +158,7 @@ def _exhibit(exhibit: Exhibit, drawings: Drawings, known: set[str]) -> dict[str,
         "runs": [name for name in exhibit.runs if name in known],
         "named": "run" in table,
         "figures": [
-            {"svg": inlined(svg, name, exhibit.title)} for (svg, *_), (name, *_) in zip(drawings, names, strict=True)
+            {"svg": inlined(one.svg, name, exhibit.title)} for one, (name, *_) in zip(drawings, names, strict=True)
         ],
         "once": [
             (label(name), text) for name in once if (text := parts(records(table[:1])[0], Column(name, None, False))[0])

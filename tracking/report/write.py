@@ -17,7 +17,7 @@ from .exhibit import Exhibit
 from .exhibits import exhibits
 from .figures import figures, file_name, formats
 from .folder import INDEX, PARTS, is_report
-from .page import Run, page
+from .page import Drawing, Run, page
 from .published import published
 from .study import collect
 from .style import save, styled
@@ -60,23 +60,24 @@ def _check(output: Path) -> None:
         raise ValueshiftError(f"{output} holds something else than a report; choose another folder with --output")
 
 
-def _write_files(made: Sequence[Exhibit], folder: Path) -> dict[str, list[list[str]]]:
-    """Tables and figures of the exhibits that have rows; exhibit to the SVG texts of its drawings, each in pages."""
+def _write_files(made: Sequence[Exhibit], folder: Path) -> dict[str, list[Drawing]]:
+    """Tables and figures of the exhibits that have rows; the drawings by exhibit."""
     for name in PARTS:
         (folder / name).mkdir()
-    drawings: dict[str, list[list[str]]] = {}
+    drawings: dict[str, list[Drawing]] = {}
     for exhibit in made:
-        if exhibit.table.empty:
-            continue
-        write_tables(exhibit.table, folder / "tables", exhibit.name)
-        with styled():
-            drawings[exhibit.name] = [
-                [
-                    save(figure, folder / "figures", file_name(exhibit.name, place, n), formats(n))
-                    for n, figure in enumerate(pages)
-                ]
-                for place, pages in enumerate(figures(exhibit))
-            ]
+        if not exhibit.table.empty:
+            write_tables(exhibit.table, folder / "tables", exhibit.name)
+            with styled():
+                drawings[exhibit.name] = _draw(exhibit, folder / "figures")
+    return drawings
+
+
+def _draw(exhibit: Exhibit, folder: Path) -> list[Drawing]:
+    drawings = []
+    for place, pages in enumerate(figures(exhibit)):
+        texts = (save(one, folder, file_name(exhibit.name, place, n), formats(n)) for n, one in enumerate(pages))
+        drawings.append(Drawing(next(texts), 1 + sum(1 for _ in texts)))
     return drawings
 
 
