@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from sys import intern
 
 import numpy as np
 import pandas as pd
@@ -65,7 +66,7 @@ def answers_of(scores: Scores) -> Answers:
     answer = scores["answer"].to_numpy(dtype=object, na_value="")
     return Answers(
         probe_set=str(sets[0]) if len(sets) else None,
-        questions=questions.tolist(),
+        questions=[intern(question) for question in questions],  # hundreds of models were asked the same
         languages=languages.tolist(),
         choices=laid_out(np.select([answer == "first", answer == "second"], [1.0, -1.0])),
         p_first=laid_out(numbers("p_first")),
