@@ -156,6 +156,7 @@ def test_workers_nodes_and_drivers_are_killed_and_the_end_is_as_if_undisturbed(
             made.add_node(**NODE)
         process.kill()
         process.wait()
+        process.stdout.close()
     cells = grid_actions.simulated(plan)
     assert outstanding(cells, root), "it was over before it was disturbed enough"
     process = driver(plan, made.address)
