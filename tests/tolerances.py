@@ -15,5 +15,5 @@ PROBABILITY = {"abs": 2e-4}
 """Probabilities and shares made of such differences: their derivative by a log-odds is a quarter at most."""
 
 GRADIENT = 3e-4
-"""Gradients and what is linear in them, in float32, as a part of the largest: a sum over targets whose terms cancel, computed over
-batches of other shapes. Up to 1.6e-4 was seen (AVX2 kernels, two threads)."""
+"""Gradients and what is linear in them, in float32, as a part of the largest: a sum over targets whose terms cancel, over batches
+of other shapes. Up to 1.6e-4 was seen (AVX2 kernels, two threads)."""
