@@ -1,6 +1,7 @@
 """Alignment of model profiles with survey profiles, and how fine-tuning changes it [paper 3.5, Table 3]."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -8,12 +9,13 @@ from scipy import stats
 
 from ..core.probes import Item
 from . import intervals
+from .batches import each_case
 from .bootstrap import Floats, Groups, batteries, battery_draws, left_out
 from .correlations import Ranked, spearman
-from .pairs import MINIMUM, Block, blocks, each_case, in_order
+from .pairs import MINIMUM, Block, blocks, in_order
 from .poles import distances, turned_range, within
 from .profiles import Selection
-from .significance import battery_sums, randomised_p, sign_flip_p, signs
+from .significance import adjusted, battery_sums, randomised_p, sign_flip_p, signs
 
 _CORRELATIONS = (
     *("spearman", "low", "high", "plain_low", "plain_high", "p", "turned_low", "turned_high"),
@@ -63,13 +65,10 @@ def each_alignment(
     """The same for each of many profiles, many at once."""
 
     def made(models: Sequence[pd.DataFrame]) -> pd.DataFrame:
-        found = [
-            (block, _alignment(block, seed) if block.n >= MINIMUM else {})
-            for block in blocks(models, truth, items, selection)
-        ]
-        return _table(found, models, truth, _CORRELATIONS, _DISTANCES)
+        found = blocks(models, truth, items, selection)
+        return _table(found, partial(_alignment, seed=seed), models, truth, (*_CORRELATIONS, *_DISTANCES))
 
-    return each_case(made, [[profile] for profile in profiles], truth, items)
+    return [_with_adjusted(table) for table in each_case(made, [[profile] for profile in profiles], truth, items)]
 
 
 def _alignment(block: Block, seed: int) -> dict[str, Floats]:
@@ -125,13 +124,9 @@ def each_alignment_change(
     """The same for each of many bases with its tuned models, many at once."""
 
     def made(models: Sequence[pd.DataFrame]) -> pd.DataFrame:
-        found = [
-            (block, _change(block, seed) if block.n >= MINIMUM else {})
-            for block in blocks(models, truth, items, selection)
-        ]
-        return _table(found, models, truth, _CHANGE)
+        return _table(blocks(models, truth, items, selection), partial(_change, seed=seed), models, truth, _CHANGE)
 
-    return each_case(made, [[base, *tuned] for base, tuned in pairs], truth, items)
+    return [_with_adjusted(table) for table in each_case(made, [[base, *tuned] for base, tuned in pairs], truth, items)]
 
 
 def _change(block: Block, seed: int) -> dict[str, Floats]:
@@ -288,28 +283,28 @@ def _centred_ranks(values: Floats) -> Floats:
 
 
 def _table(
-    found: Sequence[tuple[Block, Mapping[str, Floats]]],
+    found: Iterable[Block],
+    cells_of: Callable[[Block], Mapping[str, Floats]],
     models: Sequence[pd.DataFrame],
     truth: pd.DataFrame,
-    correlations: Sequence[str],
-    distances: Sequence[str] = (),
+    columns: Sequence[str],
 ) -> pd.DataFrame:
-    """One row a pair of the blocks: their cells (languages, countries), correlations missing where there is a reason."""
+    """One row a pair of the blocks: cells (languages, countries); where there is a reason, distances alone."""
     shape = languages, countries = len(models[0].columns), len(truth.columns)
-    values = {name: np.full(shape, np.nan) for name in (*correlations, *distances)}
+    values = {name: np.full(shape, np.nan) for name in columns}
     counts = {name: np.zeros(shape, dtype=np.int64) for name in ("n", "dropped")}
     reasons = np.full(shape, "", dtype=object)
-    for block, cells in found:
+    for block in found:
         at = np.ix_(*block.places)
         counts["n"][at], counts["dropped"][at], reasons[at] = block.n, block.dropped, block.reasons
-        for name, cell in cells.items():
-            values[name][at] = cell if name in distances else np.where(reasons[at] == "", cell, np.nan)
-    table = pd.DataFrame(
-        {
-            "language": models[0].columns.repeat(countries),
-            "country": [*truth.columns] * languages,
-            **{name: cell.ravel() for name, cell in {**values, **counts, "reason": reasons}.items()},
-        }
-    )
-    table.insert(list(table.columns).index("p") + 1, "adjusted", np.nan)  # by case, which `each_case` knows
+        for name, cell in cells_of(block).items() if block.n >= MINIMUM else ():
+            values[name][at] = cell if name in _DISTANCES else np.where(reasons[at] == "", cell, np.nan)
+    pairs = {"language": models[0].columns.repeat(countries), "country": [*truth.columns] * languages}
+    cells = {**values, **counts, "reason": reasons}
+    return pd.DataFrame(pairs | {name: cell.ravel() for name, cell in cells.items()})
+
+
+def _with_adjusted(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with its adjusted p-values after the plain ones."""
+    table.insert(list(table.columns).index("p") + 1, "adjusted", adjusted(table["p"]))
     return table

@@ -20,7 +20,6 @@ Groups = NDArray[np.intp]
 Statistic = Callable[[Floats], Floats]
 """Weights of shape (resamples, questions) to values of shape (resamples, ...)."""
 
-RESAMPLES = 10_000
 _ROWS = 250  # weights handed to a statistic at once: bounds memory, not results
 
 
@@ -50,7 +49,7 @@ def batteries(questions: Sequence[str], items: Mapping[str, Item]) -> Groups:
     return np.array([ids[key] for key in keys], dtype=np.intp)
 
 
-def bootstrap_weights(groups: Groups, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
+def bootstrap_weights(groups: Groups, resamples: int, seed: int = 0) -> Floats:
     """Bootstrap over whole groups: weights of shape (resamples, questions), equal inside a group.
 
     With `groups = np.arange(n)` this is the plain bootstrap over questions.
@@ -59,7 +58,7 @@ def bootstrap_weights(groups: Groups, resamples: int = RESAMPLES, seed: int = 0)
     return weights
 
 
-def battery_draws(count: int, resamples: int = RESAMPLES, seed: int = 0) -> NDArray[np.int64]:
+def battery_draws(count: int, resamples: int, seed: int = 0) -> NDArray[np.int64]:
     """How often each of `count` groups is drawn in each resample: (resamples, groups)."""
     return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
 

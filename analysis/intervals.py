@@ -49,9 +49,10 @@ def standard_error(statistic: Statistic, groups: Groups, *, smooth: bool = True)
     return value, error, float(min(len(sizes) - 1, n**2 / (sizes**2).sum()))
 
 
-def quantile(freedom: float, level: float = LEVEL) -> float:
+def quantile(freedom: float | Floats, level: float = LEVEL) -> Floats:
     """Half the width of a two-sided interval in standard errors; NaN where there are no degrees of freedom."""
-    return float(stats.t.ppf((1 + level) / 2, freedom))
+    width: Floats = stats.t.ppf((1 + level) / 2, freedom)
+    return width
 
 
 def symmetric(statistic: Statistic, groups: Groups, level: float = LEVEL) -> tuple[Floats, Floats, Floats]:
@@ -99,7 +100,7 @@ def shares(hits: NDArray[Any], sizes: NDArray[Any], level: float = LEVEL) -> tup
         error = np.where(present < FEWEST, np.nan, np.sqrt((changes**2).sum(axis=1)))
         freedom = np.minimum(present - 1, n**2 / (sizes**2).sum(axis=1))
         effective = np.where(error < _ROUNDING, n, value * (1 - value) / error**2)
-        spread = stats.t.ppf((1 + level) / 2, freedom) ** 2 / effective
+        spread = quantile(freedom, level) ** 2 / effective
         centre = (value + spread / 2) / (1 + spread)
         half = np.sqrt(spread * (value * (1 - value) + spread / 4)) / (1 + spread)
     return value, centre - half, centre + half

@@ -1,6 +1,6 @@
 """The join of model profiles and survey profiles by question."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +11,10 @@ from ..core.errors import ValueshiftError
 from ..core.probes import Item
 from .bootstrap import Floats, Groups, batteries
 from .correlations import constant
-from .poles import TURNS
 from .profiles import Selection, selected
-from .significance import adjusted, signs
 
 MINIMUM = 10
 """Fewer common questions than this carry no statistic."""
-
-_ROOM = 4_000_000  # numbers of an array, at most, when many profiles are side by side
 
 
 @dataclass(frozen=True)
@@ -97,57 +93,6 @@ def alike(present: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.bool_], NDArr
         places.setdefault(column.tobytes(), []).append(place)
     for same in places.values():
         yield present[:, same[0]], np.array(same, dtype=np.intp)
-
-
-def each_case(
-    make: Callable[[Sequence[pd.DataFrame]], pd.DataFrame],
-    cases: Sequence[Sequence[pd.DataFrame]],
-    truth: pd.DataFrame,
-    items: Mapping[str, Item],
-) -> list[pd.DataFrame]:
-    """What `make` gives of each case when it is given many side by side, as if their languages were those of one model.
-
-    Args:
-        make: of profiles whose columns are numbers; gives a table by `language`, in the order of the columns.
-        cases: each one profile or several (a base model and its tuned ones).
-        truth: what `make` compares them with.
-        items: the registry of all.
-
-    Returns:
-        One table a case, with its own languages, and p-values adjusted over it.
-
-    Raises:
-        ValueshiftError: as `make`.
-    """
-    surveyed = [question for question in truth.index if question in items]
-    flips = len(signs(int(batteries(surveyed, items).max()) + 1)) if surveyed else 1
-    room = max(len(truth) * max(len(truth), TURNS), flips * len(truth.columns))
-    alike: dict[tuple[tuple[str, ...], ...], list[int]] = {}
-    for place, case in enumerate(cases):
-        asked = tuple(tuple(profile.index[profile.notna().any(axis=1)]) for profile in case)
-        alike.setdefault(asked, []).append(place)
-    tables: dict[int, pd.DataFrame] = {}
-    for places in alike.values():
-        spoken = [list(dict.fromkeys(language for profile in cases[place] for language in profile)) for place in places]
-        at_once = max(1, _ROOM // (room * max(map(len, spoken))))
-        for start in range(0, len(places), at_once):
-            some = places[start : start + at_once]
-            languages = spoken[start : start + at_once]
-            ends = np.cumsum([0, *map(len, languages)])
-            wide = [
-                pd.concat(
-                    [cases[place][number].reindex(columns=own) for place, own in zip(some, languages, strict=True)],
-                    axis=1,
-                )
-                for number in range(len(cases[some[0]]))
-            ]
-            table = make([profile.set_axis(range(ends[-1]), axis=1) for profile in wide])
-            cuts = np.searchsorted(table["language"], ends)
-            for place, own, first, last, before in zip(some, languages, cuts[:-1], cuts[1:], ends[:-1], strict=True):
-                rows = table[first:last].reset_index(drop=True)
-                rows["language"] = pd.Index(own).take(rows["language"] - before)
-                tables[place] = rows.assign(adjusted=adjusted(rows["p"])) if "p" in rows.columns else rows
-    return [tables[place] for place in range(len(cases))]
 
 
 def in_order(table: pd.DataFrame, **orders: Iterable[object]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ of the two was asked is counted under `dropped`.
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..core.errors import ValueshiftError
 from ..core.probes import Item
-from .answers import Answers, Scores, answers_of, checked
+from .answers import Scores, answers_of, checked
 from .bootstrap import Floats, Groups, batteries, mean
 from .intervals import shares, symmetric
 from .pairs import MINIMUM, alike
@@ -36,7 +36,8 @@ def common(base_scores: pd.DataFrame, tuned_scores: pd.DataFrame) -> pd.DataFram
         ValueshiftError: the two were asked different probe sets, or share no language.
     """
     base, tuned = checked(base_scores, (*_VALUES, "category")), checked(tuned_scores, (*_VALUES, "category"))
-    _check_comparable([answers_of(base), answers_of(tuned)])
+    sets, spoken = ([set(side[name].unique()) for side in (base, tuned)] for name in ("probe_set", "language"))
+    _check_comparable(sets, spoken)
     language, languages = pd.factorize(pd.concat([base["language"], tuned["language"]], ignore_index=True))
     question, questions = pd.factorize(pd.concat([base["question"], tuned["question"]], ignore_index=True))
     places = language * len(questions) + question  # in the order of the rows, which need not be sorted again
@@ -72,21 +73,20 @@ def compared(
         ValueshiftError: the models were asked different probe sets, or one shares no language with the first.
     """
     each = [answers_of(scores) for scores in models]
-    _check_comparable(each)
+    _check_comparable([{one.probe_set} - {None} for one in each], [set(one.languages) for one in each])
     questions = selected(items, selection)
     languages = list(dict.fromkeys(language for answers in each for language in answers.languages))
     choices = np.stack([answers.on(answers.choices, questions, languages) for answers in each])
     return choices, questions, languages
 
 
-def _check_comparable(models: Sequence[Answers]) -> None:
+def _check_comparable(probe_sets: Sequence[set[Any]], languages: Sequence[set[str]]) -> None:
     """Raises ValueshiftError where models were asked different probe sets, or one shares no language with the first."""
-    sets = {answers.probe_set for answers in models if answers.probe_set}
-    if len(sets) > 1:
+    if len(sets := set().union(*probe_sets)) > 1:
         raise ValueshiftError(
             f"the models were asked different probe sets ({', '.join(sorted(sets))}); probe both with one"
         )
-    if any(set(models[0].languages).isdisjoint(answers.languages) for answers in models):
+    if any(languages[0].isdisjoint(others) for others in languages):
         raise ValueshiftError("the two models share no language; probe both in the same languages")
 
 

@@ -30,8 +30,8 @@ def report(
     from ..core.records import read_record, read_table
     from ..tracking.report.write import write_report
 
-    pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what is freed: 50 MB of a report over 400 records
-    gc.freeze()  # to look through all that is imported again and again takes a fifteenth of the time
+    pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what is freed (benchmarks/report.py)
+    gc.freeze()  # what is imported need not be looked through again and again
     root = runs_root(runs)
     record = write_report(paths or [root], output, root=root, truth=truth)
     for note in read_record(record).notes:

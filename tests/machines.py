@@ -72,11 +72,13 @@ def settings(plain: dict[str, str], short: bool) -> dict[str, dict[str, str]]:
             "NPY_DISABLE_CPU_FEATURES": " ".join(wide),
         },
     }
-    two = {f"{library}_NUM_THREADS": "2" for library in ("OMP", "MKL", "OPENBLAS")}
-    two |= {
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "KMP_BLOCKTIME": "0",
-    }  # threads that wait do not spin: two workers share two cores
+    two = {
+        **{f"{library}_NUM_THREADS": "2" for library in ("OMP", "MKL", "OPENBLAS")},
+        **{
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "KMP_BLOCKTIME": "0",
+        },  # waiting threads do not spin: two workers share two cores
+    }
     both = {f"two threads, {name}": {**two, **variables} for name, variables in classes.items()}
     if short:
         oldest = next(iter(both))

@@ -180,6 +180,7 @@ def test_exchanging_batteries_by_hand_gives_the_same_changes() -> None:
 def test_no_country_is_the_best_where_too_few_questions_are_asked() -> None:
     (table,) = best_aligned([MODEL.iloc[:9]], TRUTH, ITEMS)
     assert len(table) == 9 and table["best"].isna().all()
+    assert [len(found) for found in influence([MODEL.iloc[:9], MODEL], TRUTH, ITEMS, top=2)] == [0, 18]
 
 
 def test_best_aligned_shares_a_row_among_its_countries() -> None:

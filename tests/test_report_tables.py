@@ -14,8 +14,6 @@ from valueshift.core.shown import NO_INTERVAL
 from valueshift.tracking.report.latex import escaped, tabular
 from valueshift.tracking.report.rows import Rows
 from valueshift.tracking.report.tables import (
-    CSV_FORMAT,
-    CSV_ROWS,
     LATEX_ROWS,
     layout,
     parts,
@@ -104,18 +102,6 @@ def test_no_cell_of_a_csv_is_a_formula(begin: str, tmp_path: Path) -> None:
 def test_a_cell_of_a_csv_is_of_one_line(tmp_path: Path) -> None:
     write_tables(pd.DataFrame({"model": ["a\rb\n\x1b[2J", "\t=1"]}), tmp_path, "t")
     assert (tmp_path / "t.csv").read_bytes() == b"model\na\\rb\\n\\x1b[2J\n\\t=1\n"
-
-
-def test_a_csv_is_what_pandas_writes(tmp_path: Path) -> None:
-    rows = 2 * CSV_ROWS + 1
-    numbers = np.random.default_rng(0).normal(0, 10.0 ** np.arange(rows).clip(0, 300))
-    table = pd.DataFrame({"a, b": ['say "so"', "é", "", None, "x"] * (rows // 5) + ["x"], "estimate": numbers})
-    table = table.assign(p=table["estimate"].where(numbers > 0), n=range(rows), placebo=numbers > 0, seed=pd.NA)
-    table["seed"] = table["n"].where(table["n"] % 3 > 0).astype("Int64")
-    table["size"] = table["seed"].astype("Float64")
-    table.iloc[:3, 1] = [np.inf, -0.0, 3.0]
-    write_tables(table, tmp_path, "t")
-    assert (tmp_path / "t.csv").read_bytes().decode() == table.to_csv(index=False, float_format=CSV_FORMAT)
 
 
 @pytest.mark.parametrize("rows", [LATEX_ROWS, LATEX_ROWS + 1])

@@ -1,12 +1,10 @@
 """How a table of estimates is printed: one layout for HTML and LaTeX, and the files CSV, Parquet and TeX."""
 
-import csv
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ...core.shown import NO_INTERVAL, written_out
@@ -17,8 +15,6 @@ DECIMALS = 3
 P_VALUES = ("p", "adjusted", "rank_p")
 """Columns whose smallest values are printed as a bound."""
 CSV_FORMAT = "%.10g"
-CSV_ROWS = 5000
-"""Written at a time."""
 LATEX_ROWS = 200
 """Rows of a table for LaTeX, which is read on paper; the CSV has all."""
 _FORMULA = tuple("=+-@＝＋－＠")
@@ -105,26 +101,9 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def write_tables(table: pd.DataFrame, folder: Path, name: str) -> None:
     """Write `<name>.csv`, `<name>.parquet` and `<name>.tex`."""
-    _write_csv(without_formulas(table), folder / f"{name}.csv")
+    without_formulas(table).to_csv(folder / f"{name}.csv", index=False, float_format=CSV_FORMAT)
     table.to_parquet(folder / f"{name}.parquet", index=False)
     (folder / f"{name}.tex").write_text(_tex(table, name), encoding="utf-8")
-
-
-def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    """What `to_csv` with a `float_format` writes, which asks pandas of each number whether it is missing: in half the time."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(table.columns)
-        for start in range(0, len(table), CSV_ROWS):
-            part = table[start : start + CSV_ROWS]
-            writer.writerows(zip(*(_written(part[name]) for name in part), strict=True))
-
-
-def _written(column: "pd.Series[Any]") -> list[Any]:
-    if pd.api.types.is_float_dtype(column):
-        numbers = column.to_numpy(np.float64, na_value=np.nan).tolist()
-        return ["" if math.isnan(number) else CSV_FORMAT % number for number in numbers]
-    return column.astype(object).where(column.notna(), "").tolist()
 
 
 def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
