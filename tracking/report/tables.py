@@ -15,8 +15,6 @@ DECIMALS = 3
 P_VALUES = ("p", "adjusted", "rank_p")
 """Columns whose smallest values are printed as a bound."""
 CSV_FORMAT = "%.10g"
-CSV_ROWS = 1000
-"""Written at a time: as texts they take many times the memory."""
 LATEX_ROWS = 200
 """Rows of a table for LaTeX, which is read on paper; the CSV has all."""
 _FORMULA = tuple("=+-@＝＋－＠")
@@ -103,8 +101,7 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def write_tables(table: pd.DataFrame, folder: Path, name: str) -> None:
     """Write `<name>.csv`, `<name>.parquet` and `<name>.tex`."""
-    sheet = without_formulas(table)
-    sheet.to_csv(folder / f"{name}.csv", index=False, float_format=CSV_FORMAT, chunksize=CSV_ROWS)
+    without_formulas(table).to_csv(folder / f"{name}.csv", index=False, float_format=CSV_FORMAT)
     table.to_parquet(folder / f"{name}.parquet", index=False)
     (folder / f"{name}.tex").write_text(_tex(table, name), encoding="utf-8")
 
